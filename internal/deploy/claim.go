@@ -1,0 +1,52 @@
+package deploy
+
+import "time"
+
+// ClaimState is how far the wish that a human keeps the account has come.
+type ClaimState string
+
+// The states of a claim.
+const (
+	ClaimAwaiting ClaimState = "awaiting_human"
+	ClaimApproved ClaimState = "approved"
+	ClaimRefused  ClaimState = "refused"
+	ClaimLapsed   ClaimState = "lapsed"
+)
+
+// Claim is the wish that a human takes the whole account over.
+type Claim struct {
+	ID        string
+	SessionID string
+	AccountID string
+	Principal string
+	// PageToken is the secret part of the address of the page that the human decides
+	// on. It is not Cloudflare's claim token.
+	PageToken Secret
+	State     ClaimState
+	Message   string // the agent's words to the human: foreign text
+	// Digest fixes what the human is asked to adopt: every Worker with its digest.
+	Digest    string
+	AskedAt   time.Time
+	ExpiresAt time.Time
+	DecidedAt time.Time
+	// Browser binds an approval to the browser that gave it (SHA-256 of a cookie).
+	Browser string
+}
+
+// StateAt is the claim's state at now: what nobody decided in time has lapsed.
+func (c *Claim) StateAt(now time.Time) ClaimState {
+	if c.State == ClaimAwaiting && !now.Before(c.ExpiresAt) {
+		return ClaimLapsed
+	}
+	return c.State
+}
+
+// ClaimView is what the human is shown: everything that would be adopted.
+type ClaimView struct {
+	Claim       Claim
+	Session     Session
+	Account     Account // without its secrets
+	Deployments []Deployment
+	State       ClaimState
+	Left        time.Duration
+}

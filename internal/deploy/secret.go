@@ -1,0 +1,32 @@
+package deploy
+
+import "log/slog"
+
+// Secret is text that must not leave the process: an API token, a claim URL. It
+// prints, logs and marshals as a placeholder; only Reveal gives the text.
+type Secret string
+
+const redacted = "[redacted]"
+
+// Reveal gives the text itself.
+func (s Secret) Reveal() string { return string(s) }
+
+// Empty tells whether there is no secret, or none any more.
+func (s Secret) Empty() bool { return s == "" }
+
+// String is the placeholder.
+func (s Secret) String() string {
+	if s == "" {
+		return ""
+	}
+	return redacted
+}
+
+// GoString is the placeholder, for %#v.
+func (s Secret) GoString() string { return s.String() }
+
+// LogValue is the placeholder, for log/slog.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
+// MarshalText is the placeholder, for encoding/json and its kin.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
