@@ -1,0 +1,144 @@
+package deploy
+
+import "time"
+
+// Caller is who calls, as the door knows it.
+type Caller struct {
+	// Principal is the local user on stdio, the verified token subject on HTTP.
+	Principal string
+	// Scope is which session counts as current when none is named: on stdio the
+	// server process.
+	Scope string
+	// Labels come from the operator or the credential and are trusted.
+	Labels map[string]string
+	// Client is what the MCP client calls itself, e.g. "claude-code 2.1"; untrusted.
+	Client string
+}
+
+// Expect is what the caller wants the live Worker to answer.
+type Expect struct {
+	Path         string `json:"path,omitempty"`   // default "/"
+	Status       int    `json:"status,omitempty"` // 0: any below 400
+	BodyContains string `json:"body_contains,omitempty"`
+}
+
+// DeployRequest asks for one deployment. Exactly one of Source and BundleID is given.
+type DeployRequest struct {
+	Source    Source
+	BundleID  string
+	SessionID string // empty: the caller's current session, else a new one
+	Fresh     bool   // retire the current account and make another
+	RunID     string
+	JobID     string
+	Expect    *Expect
+	// IdempotencyKey makes a repeated call return the first one's result.
+	IdempotencyKey string
+	// Progress is told each stage as it begins; may be nil. It must not block.
+	Progress func(Stage)
+}
+
+// StageTime is how long a stage took.
+type StageTime struct {
+	Name Stage   `json:"name"`
+	MS   float64 `json:"ms"`
+}
+
+// NextStep is what an agent should do now: a sentence, and where it is a tool call,
+// the tool and its arguments.
+type NextStep struct {
+	Do   string         `json:"do"`
+	Tool string         `json:"tool,omitempty"`
+	Args map[string]any `json:"args,omitempty"`
+}
+
+// What an account can be to a deployment.
+const (
+	AccountNew    = "new"
+	AccountReused = "reused"
+)
+
+// DeployResult is what a deployment came to.
+type DeployResult struct {
+	Phase        Phase       `json:"phase"`
+	Serving      string      `json:"serving"` // ServingYes or ServingNotYet
+	Changed      bool        `json:"changed"`
+	URL          string      `json:"url"`
+	Worker       string      `json:"worker"`
+	SessionID    string      `json:"session_id"`
+	DeploymentID string      `json:"deployment_id"`
+	VersionID    string      `json:"version_id"`
+	BundleID     string      `json:"bundle_id"`
+	Account      string      `json:"account"` // AccountNew or AccountReused
+	ExpiresAt    time.Time   `json:"expires_at"`
+	MinutesLeft  int         `json:"minutes_left"` // rounded down
+	Check        *Check      `json:"check"`
+	Warnings     []string    `json:"warnings,omitempty"`
+	Next         NextStep    `json:"next"`
+	Stages       []StageTime `json:"stages,omitempty"`
+}
+
+// BundleResult is what a bundle came to.
+type BundleResult struct {
+	BundleID string
+	Artifact *Artifact
+}
+
+// StatusRequest asks for the state of one session, or of all of the caller's.
+type StatusRequest struct {
+	SessionID string
+}
+
+// StatusResult is the state of the caller's sessions, newest first.
+type StatusResult struct {
+	Sessions []SessionStatus `json:"sessions"`
+	Next     NextStep        `json:"next"`
+}
+
+// SessionStatus is the state of one session.
+type SessionStatus struct {
+	SessionID   string             `json:"session_id"`
+	RunID       string             `json:"run_id,omitempty"`
+	JobID       string             `json:"job_id,omitempty"`
+	Labels      map[string]string  `json:"labels,omitempty"`
+	Current     bool               `json:"current"` // deploy_temporary without session_id goes here
+	Account     string             `json:"account,omitempty"`
+	ExpiresAt   time.Time          `json:"expires_at,omitzero"`
+	MinutesLeft int                `json:"minutes_left"`
+	Phase       Phase              `json:"phase"`
+	Deployments []DeploymentStatus `json:"deployments"`
+	// Retired counts accounts that the session used before.
+	Retired int      `json:"retired_accounts,omitempty"`
+	Claim   string   `json:"claim,omitempty"` // a ClaimState, or ""
+	Next    NextStep `json:"next"`
+}
+
+// DeploymentStatus is the state of one deployment, the newest of its Worker.
+type DeploymentStatus struct {
+	DeploymentID string `json:"deployment_id"`
+	Worker       string `json:"worker"`
+	URL          string `json:"url"`
+	VersionID    string `json:"version_id"`
+	BundleID     string `json:"bundle_id"`
+	Digest       string `json:"digest"`
+	AgeSeconds   int    `json:"age_seconds"`
+	Serving      string `json:"serving"`
+	Probe        *Check `json:"probe,omitempty"`
+}
+
+// ClaimRequest asks that a human be asked to keep a session's account.
+type ClaimRequest struct {
+	SessionID string // empty: the caller's current session
+	Message   string // the agent's words to the human
+}
+
+// ClaimResult is what became of the asking.
+type ClaimResult struct {
+	Claim       ClaimState
+	SessionID   string
+	ExpiresAt   time.Time
+	MinutesLeft int
+	// PageURL is where the human decides: our own page, never Cloudflare's. The door
+	// gives it to the client to open, or puts it into the sentence for the user.
+	PageURL string
+	Next    NextStep
+}
