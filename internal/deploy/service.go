@@ -36,6 +36,7 @@ type Config struct {
 type Service struct {
 	cfg   Config
 	locks keyedLocks
+	clock clockAsk
 }
 
 // New makes a Service.
@@ -64,48 +65,44 @@ func setDefault(d *time.Duration, v time.Duration) {
 // Redactor is the one that guards every way out.
 func (s *Service) Redactor() *Redactor { return s.cfg.Redactor }
 
-// Bundle turns a source into an artifact and keeps it for the caller.
-func (s *Service) Bundle(ctx context.Context, c Caller, src Source) (*BundleResult, error) {
-	return nil, errors.ErrUnsupported
-}
-
-// Deploy puts a Worker live on the caller's temporary account and reads what it serves.
-func (s *Service) Deploy(ctx context.Context, c Caller, req DeployRequest) (*DeployResult, error) {
-	return nil, errors.ErrUnsupported
-}
-
-// Status tells how the caller's sessions stand; one of them where req names it.
-func (s *Service) Status(ctx context.Context, c Caller, req StatusRequest) (*StatusResult, error) {
-	return nil, errors.ErrUnsupported
-}
-
-// RequestClaim asks a human to keep the session's account. It returns at once.
-func (s *Service) RequestClaim(ctx context.Context, c Caller, req ClaimRequest) (*ClaimResult, error) {
-	return nil, errors.ErrUnsupported
-}
-
-// ClaimView is what the human is shown under a page token; CodeSessionNotFound.
-func (s *Service) ClaimView(ctx context.Context, token string) (*ClaimView, error) {
-	return nil, errors.ErrUnsupported
-}
-
-// DecideClaim records the human's decision, once: a second one is CodeSessionClosed,
-// one that came too late CodeSessionExpired. Browser binds an approval to the
-// browser that gave it.
-func (s *Service) DecideClaim(ctx context.Context, token string, approve bool, browser string) (*ClaimView, error) {
-	return nil, errors.ErrUnsupported
-}
-
-// ClaimLink is Cloudflare's claim link, which owns the account: given only after the
-// approval, only to the browser that approved, and only until the link expires.
-func (s *Service) ClaimLink(ctx context.Context, token, browser string) (Secret, error) {
-	return "", errors.ErrUnsupported
-}
-
 // Terms is the text that a human accepts before a temporary account is made.
 func (s *Service) Terms() string { return termsText }
 
 // AcceptTerms records that a human accepted them; by is "setup", "flag" or "elicitation".
 func (s *Service) AcceptTerms(ctx context.Context, c Caller, by string) error {
-	return errors.ErrUnsupported
+	return s.cfg.Store.AcceptTerms(ctx, Acceptance{Principal: c.Principal, By: by, Text: termsText, At: s.cfg.Now()})
+}
+
+// Bundle turns a source into an artifact and keeps it for the caller.
+func (s *Service) Bundle(ctx context.Context, c Caller, src Source) (*BundleResult, error) {
+	if src.Empty() {
+		return nil, errNoSource()
+	}
+	a, err := s.cfg.Bundler.Bundle(ctx, src)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.cfg.Store.SaveArtifact(ctx, c.Principal, a); err != nil {
+		return nil, err
+	}
+	return &BundleResult{BundleID: a.BundleID(), Artifact: a}, nil
+}
+
+func errNoSource() *Error {
+	return &Error{
+		Code: CodeNoSource, Message: "there is nothing to bundle: neither project_dir nor files was given",
+		Next: "Call again with files (a list of {path, content}) or project_dir.",
+	}
+}
+
+// timeFor is the time by which an account's life is measured, in the API's terms: the
+// later of our clock, corrected by what was between the two when the account was
+// made, and the API's own clock as last heard. Either can end a use, neither can
+// lengthen it.
+func (s *Service) timeFor(a *Account) time.Time {
+	now := s.cfg.Now().Add(a.Skew)
+	if api := s.cfg.Cloud.Clock(); api.After(now) {
+		return api
+	}
+	return now
 }

@@ -20,6 +20,9 @@ type Account struct {
 	CreatedAt      time.Time
 	ExpiresAt      time.Time
 	ClaimExpiresAt time.Time
+	// Skew is the API's clock minus ours when the account was made, so that a wrong
+	// clock here neither shortens nor lengthens the hour.
+	Skew time.Duration
 	// State is why the account is not used any more; empty: it is in use.
 	State AccountState
 }

@@ -1,0 +1,274 @@
+package deploy
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// RequestClaim asks a human to keep the session's account. It returns at once; asked
+// again while the human has not answered, it gives the same claim. Cloudflare's claim
+// link never passes through here.
+func (s *Service) RequestClaim(ctx context.Context, c Caller, req ClaimRequest) (*ClaimResult, error) {
+	if s.cfg.ReadOnly {
+		return nil, errReadOnly()
+	}
+	if s.cfg.Pages == nil {
+		return nil, Errorf(CodeNoApproval, "Tell the user that this server has no page for an approval; its operator can turn one on.",
+			"there is no way to ask a human from here")
+	}
+	sess, err := s.claimSession(ctx, c, req.SessionID)
+	if err != nil {
+		return nil, err
+	}
+	unlock, err := s.locks.lock(ctx, sess.ID)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	acct, deps, err := s.claimable(ctx, *sess)
+	if err != nil {
+		return nil, err
+	}
+	claim, err := s.openClaim(ctx, *sess, acct, deps, req.Message)
+	if err != nil {
+		return nil, err
+	}
+	return s.claimResult(ctx, claim, acct)
+}
+
+func (s *Service) claimSession(ctx context.Context, c Caller, id string) (*Session, error) {
+	if id != "" {
+		return s.cfg.Store.Session(ctx, c.Principal, id)
+	}
+	sess, err := s.cfg.Store.CurrentSession(ctx, c.Principal, c.Scope, "")
+	if err == nil && sess == nil {
+		return nil, Errorf(CodeNothingToClaim, "Call deploy_temporary first, or status to find an earlier session.",
+			"this caller has no current session, so there is nothing to keep")
+	}
+	return sess, err
+}
+
+// claimable gives the account that could be kept and what is deployed on it. A claim
+// that was decided already is told from the account's state.
+func (s *Service) claimable(ctx context.Context, sess Session) (*Account, []Deployment, error) {
+	accounts, err := s.cfg.Store.Accounts(ctx, sess.ID)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(accounts) == 0 {
+		return nil, nil, errNothingToClaim(sess.ID)
+	}
+	s.learn(accounts)
+	acct := &accounts[0]
+	if acct.State == AccountClaimed {
+		return acct, nil, nil
+	}
+	if acct.Target == s.cfg.Cloud.Target() {
+		s.askClock(ctx)
+	}
+	if !acct.Usable(s.timeFor(acct), 0) || acct.ClaimURL.Empty() {
+		return nil, nil, s.errExpired(sess.ID, acct)
+	}
+	all, err := s.cfg.Store.Deployments(ctx, sess.ID)
+	if err != nil {
+		return nil, nil, err
+	}
+	deps := slices.DeleteFunc(all, func(d Deployment) bool { return d.AccountID != acct.ID })
+	if len(deps) == 0 {
+		return nil, nil, errNothingToClaim(sess.ID)
+	}
+	return acct, deps, nil
+}
+
+func errNothingToClaim(session string) *Error {
+	return Errorf(CodeNothingToClaim, "Call deploy_temporary first; ask for a claim when the user wants to keep what works.",
+		"nothing is deployed in session %s, so there is nothing to keep", session)
+}
+
+// openClaim finds the claim that stands, or makes one.
+func (s *Service) openClaim(ctx context.Context, sess Session, acct *Account, deps []Deployment, message string) (*Claim, error) {
+	claim, err := s.cfg.Store.Claim(ctx, sess.ID)
+	if err != nil {
+		return nil, err
+	}
+	now := s.timeFor(acct)
+	if claim != nil && claim.AccountID == acct.ID {
+		if st := claim.StateAt(now); st == ClaimAwaiting || st == ClaimApproved {
+			return claim, nil
+		}
+	}
+	if acct.State == AccountClaimed {
+		return nil, s.errExpired(sess.ID, acct)
+	}
+	const maxMessage = 1000
+	expires := acct.ExpiresAt
+	if !acct.ClaimExpiresAt.IsZero() && acct.ClaimExpiresAt.Before(expires) {
+		expires = acct.ClaimExpiresAt
+	}
+	fresh := Claim{
+		ID: NewID("c"), SessionID: sess.ID, AccountID: acct.ID, Principal: sess.Principal,
+		PageToken: Secret(rand.Text() + rand.Text()), State: ClaimAwaiting,
+		Message: s.cfg.Redactor.Redact(cut(message, maxMessage)), Digest: accountDigest(deps),
+		AskedAt: now.UTC(), ExpiresAt: expires,
+	}
+	if err := s.cfg.Store.SaveClaim(ctx, fresh); err != nil {
+		return nil, err
+	}
+	return &fresh, nil
+}
+
+// newestByWorker keeps the newest deployment of each Worker; deps are newest first.
+func newestByWorker(deps []Deployment) []Deployment {
+	seen := map[string]bool{}
+	var out []Deployment
+	for _, d := range deps {
+		if !seen[d.Worker] {
+			seen[d.Worker] = true
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
+// accountDigest fixes what is adopted: every Worker with the digest of what it serves.
+func accountDigest(deps []Deployment) string {
+	lines := []string{}
+	for _, d := range newestByWorker(deps) {
+		lines = append(lines, d.Worker+" "+d.Digest+"\n")
+	}
+	slices.Sort(lines)
+	h := sha256.New()
+	for _, l := range lines {
+		h.Write([]byte(l))
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+func (s *Service) claimResult(ctx context.Context, claim *Claim, acct *Account) (*ClaimResult, error) {
+	now := s.timeFor(acct)
+	res := &ClaimResult{
+		Claim: claim.StateAt(now), SessionID: claim.SessionID, ExpiresAt: claim.ExpiresAt,
+		MinutesLeft: max(0, int(claim.ExpiresAt.Sub(now)/time.Minute)),
+		Next:        NextStep{Do: "Relay tell_user to the user, then stop. Do not poll and do not deploy to this session meanwhile."},
+	}
+	if res.Claim == ClaimApproved {
+		res.Next = NextStep{Do: "The user has approved already. Stop; nothing more is needed from you."}
+		return res, nil
+	}
+	url, err := s.cfg.Pages.URL(ctx, claim.PageToken)
+	if err != nil {
+		return nil, fmt.Errorf("opening the approval page: %w", err)
+	}
+	res.PageURL = url
+	return res, nil
+}
+
+// ClaimView is what the human is shown under a page token; CodeSessionNotFound.
+func (s *Service) ClaimView(ctx context.Context, token string) (*ClaimView, error) {
+	claim, sess, acct, err := s.claimByPage(ctx, token)
+	if err != nil {
+		return nil, err
+	}
+	deps, err := s.cfg.Store.Deployments(ctx, sess.ID)
+	if err != nil {
+		return nil, err
+	}
+	deps = slices.DeleteFunc(deps, func(d Deployment) bool { return d.AccountID != acct.ID })
+	now := s.timeFor(acct)
+	shown := *acct
+	shown.Token, shown.ClaimURL = "", ""
+	asked := *claim
+	asked.PageToken = ""
+	return &ClaimView{
+		Claim: asked, Session: *sess, Account: shown, Deployments: newestByWorker(deps),
+		State: claim.StateAt(now), Left: max(0, claim.ExpiresAt.Sub(now)),
+	}, nil
+}
+
+func (s *Service) claimByPage(ctx context.Context, token string) (*Claim, *Session, *Account, error) {
+	claim, err := s.cfg.Store.ClaimByPage(ctx, token)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if claim == nil {
+		return nil, nil, nil, Errorf(CodeSessionNotFound, "Ask the agent to call request_claim again.", "there is no claim under this address")
+	}
+	sess, err := s.cfg.Store.Session(ctx, claim.Principal, claim.SessionID)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	accounts, err := s.cfg.Store.Accounts(ctx, sess.ID)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	s.learn(accounts)
+	for i := range accounts {
+		if accounts[i].ID == claim.AccountID {
+			return claim, sess, &accounts[i], nil
+		}
+	}
+	return nil, nil, nil, fmt.Errorf("claim %s names an account that is not its session's", claim.ID)
+}
+
+// DecideClaim records the human's decision, once: a second one is CodeSessionClosed,
+// one that came too late CodeSessionExpired. Browser binds an approval to the browser
+// that gave it. With an approval the write use of the account's token ends.
+func (s *Service) DecideClaim(ctx context.Context, token string, approve bool, browser string) (*ClaimView, error) {
+	claim, sess, acct, err := s.claimByPage(ctx, token)
+	if err != nil {
+		return nil, err
+	}
+	unlock, err := s.locks.lock(ctx, sess.ID)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	s.askClock(ctx)
+	now := s.timeFor(acct)
+	if claim.StateAt(now) == ClaimLapsed {
+		return nil, Errorf(CodeSessionExpired, "Ask the agent to deploy again; this account is gone.", "the decision came after the account's hour")
+	}
+	to := ClaimRefused
+	if approve {
+		to = ClaimApproved
+	}
+	done, err := s.cfg.Store.DecideClaim(ctx, claim.ID, ClaimAwaiting, to, browser, now.UTC())
+	if err != nil {
+		return nil, err
+	}
+	if !done {
+		return nil, Errorf(CodeSessionClosed, "Nothing more is needed.", "this was decided already")
+	}
+	if approve {
+		given := *acct
+		given.State, given.Token = AccountClaimed, ""
+		if err := s.cfg.Store.SaveAccount(context.WithoutCancel(ctx), given); err != nil {
+			return nil, err
+		}
+	}
+	return s.ClaimView(ctx, token)
+}
+
+// ClaimLink is Cloudflare's claim link, which owns the account: given only after the
+// approval, only to the browser that approved, and only until the link expires.
+func (s *Service) ClaimLink(ctx context.Context, token, browser string) (Secret, error) {
+	claim, _, acct, err := s.claimByPage(ctx, token)
+	if err != nil {
+		return "", err
+	}
+	now := s.timeFor(acct)
+	switch {
+	case claim.State != ClaimApproved:
+		return "", Errorf(CodeClaimPending, "Decide on the page first.", "keeping this account has not been approved")
+	case browser == "" || claim.Browser != browser:
+		return "", Errorf(CodeSessionClosed, "Use the browser in which it was approved.", "another browser approved this")
+	case !now.Before(claim.ExpiresAt) || acct.ClaimURL.Empty():
+		return "", Errorf(CodeSessionExpired, "Ask the agent to deploy again; this account is gone.", "the claim link is over")
+	}
+	return acct.ClaimURL, nil
+}

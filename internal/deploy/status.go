@@ -1,0 +1,231 @@
+package deploy
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+const (
+	maxListed  = 50               // sessions in one status
+	probeFresh = 10 * time.Second // how old a probe may be to be shown again
+	probeLimit = 3 * time.Second  // how long one probe of a status may take
+	clockFresh = 250 * time.Millisecond
+)
+
+// clockAsk keeps status calls from asking the API's time all at once.
+type clockAsk struct {
+	mu   sync.Mutex
+	last time.Time
+}
+
+// askClock hears the API's time, unless that was done just now. Not to be answered
+// is no error: our own clock runs on.
+func (s *Service) askClock(ctx context.Context) {
+	s.clock.mu.Lock()
+	defer s.clock.mu.Unlock()
+	if time.Since(s.clock.last) < clockFresh {
+		return
+	}
+	ctx, stop := context.WithTimeout(ctx, 2*time.Second)
+	defer stop()
+	if _, err := s.cfg.Cloud.AskClock(ctx); err == nil {
+		s.clock.last = time.Now()
+	}
+}
+
+// Status tells how the caller's sessions stand, newest first; one of them where req
+// names it. What is live of the current (or named) session is probed; a probe is at
+// most 10 s old.
+func (s *Service) Status(ctx context.Context, c Caller, req StatusRequest) (*StatusResult, error) {
+	var sessions []Session
+	if req.SessionID != "" {
+		one, err := s.cfg.Store.Session(ctx, c.Principal, req.SessionID)
+		if err != nil {
+			return nil, err
+		}
+		sessions = []Session{*one}
+	} else {
+		var err error
+		if sessions, err = s.cfg.Store.Sessions(ctx, c.Principal, maxListed); err != nil {
+			return nil, err
+		}
+	}
+	current, err := s.cfg.Store.CurrentSession(ctx, c.Principal, c.Scope, "")
+	if err != nil {
+		return nil, err
+	}
+	res := &StatusResult{Sessions: make([]SessionStatus, 0, len(sessions))}
+	for _, sess := range sessions {
+		isCurrent := current != nil && current.ID == sess.ID
+		st, err := s.sessionStatus(ctx, sess, req.SessionID != "" || isCurrent)
+		if err != nil {
+			return nil, err
+		}
+		st.Current = isCurrent
+		res.Sessions = append(res.Sessions, *st)
+	}
+	res.Next = NextStep{Do: "Nothing is deployed yet. Call deploy_temporary.", Tool: "deploy_temporary"}
+	if len(res.Sessions) > 0 {
+		res.Next = res.Sessions[0].Next
+	}
+	return res, nil
+}
+
+func (s *Service) sessionStatus(ctx context.Context, sess Session, look bool) (*SessionStatus, error) {
+	st := &SessionStatus{
+		SessionID: sess.ID, RunID: sess.RunID, JobID: sess.JobID, Labels: sess.Labels,
+		Phase: PhaseExpired, Deployments: []DeploymentStatus{},
+	}
+	accounts, err := s.cfg.Store.Accounts(ctx, sess.ID)
+	if err != nil {
+		return nil, err
+	}
+	if len(accounts) == 0 {
+		st.Next = NextStep{Do: "This session has no account yet: nothing of it is live.", Tool: "deploy_temporary", Args: map[string]any{"session_id": sess.ID}}
+		return st, nil
+	}
+	s.learn(accounts)
+	acct := &accounts[0]
+	st.Retired = len(accounts) - 1
+	ours := acct.Target == s.cfg.Cloud.Target()
+	if look && ours && acct.State == AccountCurrent {
+		s.askClock(ctx)
+	}
+	if err := s.settle(ctx, acct, ours); err != nil {
+		return nil, err
+	}
+	now := s.timeFor(acct)
+	st.Account, st.ExpiresAt = acct.Name, acct.ExpiresAt
+	st.Phase, st.MinutesLeft = acct.Phase(now), minutesLeft(acct, now)
+	live := ours && (st.Phase == PhaseLive || st.Phase == PhaseExpiring)
+	if st.Deployments, err = s.deploymentStatus(ctx, sess, acct, look && live, live); err != nil {
+		return nil, err
+	}
+	claim, err := s.cfg.Store.Claim(ctx, sess.ID)
+	if err != nil {
+		return nil, err
+	}
+	if claim != nil && claim.AccountID == acct.ID {
+		st.Claim = string(claim.StateAt(now))
+	}
+	st.Next = statusNext(st)
+	return st, nil
+}
+
+// settle writes down that an account's hour is over and wipes what could act on it.
+// The account of a sandbox that is gone is over too.
+func (s *Service) settle(ctx context.Context, acct *Account, ours bool) error {
+	over := !s.timeFor(acct).Before(acct.ExpiresAt)
+	if acct.Token.Empty() && acct.ClaimURL.Empty() || !over {
+		return nil
+	}
+	if !ours && s.cfg.Now().Before(acct.ExpiresAt) {
+		return nil
+	}
+	if acct.State == AccountCurrent {
+		acct.State = AccountExpired
+	}
+	acct.Token, acct.ClaimURL = "", ""
+	return s.cfg.Store.SaveAccount(context.WithoutCancel(ctx), *acct)
+}
+
+func statusNext(st *SessionStatus) NextStep {
+	args := map[string]any{"session_id": st.SessionID}
+	switch {
+	case st.Claim == string(ClaimAwaiting):
+		return NextStep{Do: "A human has been asked to keep this account. Stop and wait for the user; do not poll."}
+	case st.Claim == string(ClaimApproved):
+		return NextStep{Do: "The user approved keeping the account; it is theirs once they finish at Cloudflare. Deploy elsewhere with fresh: true.", Tool: "deploy_temporary", Args: map[string]any{"session_id": st.SessionID, "fresh": true}}
+	case st.Phase == PhaseClosed || st.Phase == PhaseExpired:
+		next := NextStep{Do: "This account is over. To put it live again, on a new account and URL, deploy again.", Tool: "deploy_temporary", Args: map[string]any{}}
+		if len(st.Deployments) > 0 {
+			next.Args["bundle_id"] = st.Deployments[0].BundleID
+		}
+		return next
+	case st.Phase == PhaseExpiring:
+		return NextStep{Do: "Under ten minutes are left. If the user wants to keep this, call request_claim now.", Tool: "request_claim", Args: args}
+	case len(st.Deployments) == 0:
+		return NextStep{Do: "The account is there, but nothing is deployed to it.", Tool: "deploy_temporary", Args: args}
+	}
+	return NextStep{Do: "It is live. Deploy changes into the same session; call request_claim only if the user wants to keep it.", Tool: "deploy_temporary", Args: args}
+}
+
+// deploymentStatus lists the newest deployment of each Worker on the account.
+func (s *Service) deploymentStatus(ctx context.Context, sess Session, acct *Account, look, live bool) ([]DeploymentStatus, error) {
+	deps, err := s.cfg.Store.Deployments(ctx, sess.ID)
+	if err != nil {
+		return nil, err
+	}
+	out := []DeploymentStatus{}
+	seen := map[string]bool{}
+	for _, d := range deps {
+		if d.AccountID != acct.ID || seen[d.Worker] {
+			continue
+		}
+		seen[d.Worker] = true
+		if look {
+			if d, err = s.probeOnce(ctx, d); err != nil {
+				return nil, err
+			}
+		}
+		if !live {
+			d.Serving = ServingNotYet
+			if acct.State == AccountClaimed {
+				d.Serving = ""
+			}
+		}
+		out = append(out, DeploymentStatus{
+			DeploymentID: d.ID, Worker: d.Worker, URL: d.URL, VersionID: d.VersionID, BundleID: d.BundleID,
+			Digest: d.Digest, AgeSeconds: int(s.timeFor(acct).Sub(d.CreatedAt) / time.Second), Serving: d.Serving, Probe: d.Check,
+		})
+	}
+	return out, nil
+}
+
+// probeOnce looks at what a deployment serves, unless that was done within 10 s. One
+// look at a time: who comes second reads what the first saw.
+func (s *Service) probeOnce(ctx context.Context, d Deployment) (Deployment, error) {
+	unlock, err := s.locks.lock(ctx, "probe\x00"+d.ID)
+	if err != nil {
+		return d, err
+	}
+	defer unlock()
+	deps, err := s.cfg.Store.Deployments(ctx, d.SessionID)
+	if err != nil {
+		return d, err
+	}
+	for _, again := range deps {
+		if again.ID == d.ID {
+			d = again
+		}
+	}
+	if d.Host == "" || d.Check != nil && s.cfg.Now().Sub(d.Check.ProbedAt) < probeFresh && d.Serving == ServingYes {
+		return d, nil
+	}
+	if d.URL, err = s.cfg.Edge.URL(ctx, d.Host); err != nil {
+		return d, err
+	}
+	limited, stop := context.WithTimeout(ctx, probeLimit)
+	defer stop()
+	check := Check{Path: "/", Version: VersionUnconfirmed, ProbedAt: s.cfg.Now().UTC()}
+	if d.Check != nil {
+		check.Path, check.Version, check.Evidence = d.Check.Path, d.Check.Version, d.Check.Evidence
+	}
+	resp, err := s.cfg.Edge.Fetch(limited, d.Host, check.Path, nil)
+	switch {
+	case ctx.Err() != nil:
+		return d, ctx.Err()
+	case err != nil:
+		check.Error = "no answer: " + s.cfg.Redactor.Redact(AsError(err).Message)
+	default:
+		check.Status, check.OK = resp.Status, resp.Status < 400
+		check.LatencyMS = float64(resp.Latency.Microseconds()) / 1000
+		check.BodyExcerpt = s.cfg.Redactor.Redact(excerpt(resp))
+		if d.Serving != ServingYes && resp.Status < 400 {
+			d.Serving = ServingYes
+		}
+	}
+	d.Check = &check
+	return d, s.cfg.Store.SaveDeployment(context.WithoutCancel(ctx), d)
+}
