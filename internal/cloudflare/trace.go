@@ -88,7 +88,9 @@ func logLine(l rawLog) string {
 	if json.Unmarshal(l.Message, &parts) == nil {
 		words := make([]string, len(parts))
 		for i, p := range parts {
-			words[i] = text(p)
+			if words[i] = text(p); string(p) == "null" {
+				words[i] = "null"
+			}
 		}
 		said = strings.Join(words, " ")
 	} else {
