@@ -199,15 +199,15 @@ func isLoopback(host string) bool {
 var errNoAccount = errors.New("the account has no ID or no token")
 
 func checkAccount(acct *deploy.Account) error {
-	if acct == nil || acct.Token.Empty() || !identifier.MatchString(acct.ID) {
+	if acct == nil || acct.Token.Empty() || !isIdentifier(acct.ID) {
 		return internal(errNoAccount)
 	}
 	return nil
 }
 
-// checkWorker holds a name to what wrangler takes (section 19) and to what is safe in a path.
+// checkWorker refuses a name that the API would refuse.
 func checkWorker(name string) error {
-	if workerName.MatchString(name) {
+	if isWorkerName(name) {
 		return nil
 	}
 	return deploy.Errorf(deploy.CodeNameInvalid,

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -74,11 +73,8 @@ func NewEdge(cfg EdgeConfig) (*Edge, error) {
 	return e, nil
 }
 
-// hostName is what a Worker may be served at.
-var hostName = regexp.MustCompile(`^[a-z0-9_-]+(\.[a-z0-9-]+)+$`)
-
 func checkHost(host string) error {
-	if len(host) > 253 || !hostName.MatchString(host) {
+	if !isHost(host) {
 		return internal(fmt.Errorf("%q is not a Worker's host", cut(host, 80)))
 	}
 	return nil

@@ -47,12 +47,30 @@ func Calls() []Call {
 	}
 }
 
-// The identifiers that may stand in a path. What came from outside (an account ID of
-// an answer, a tail ID) is held to this before it gets near a URL.
+// The names that may stand in a path or a host. They are checked beside these for
+// length: counted repetition makes an expression slow to compile, and the server has
+// to be up at once.
 var (
-	identifier = regexp.MustCompile(`^[A-Za-z0-9_-]{1,128}$`)
-	workerName = regexp.MustCompile(`^[a-z0-9_][a-z0-9_-]{0,62}$`)
+	identifierForm = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
+	workerForm     = regexp.MustCompile(`^[a-z0-9_][a-z0-9_-]*$`)
+	labelForm      = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`)
+	hostForm       = regexp.MustCompile(`^[a-z0-9_-]+(\.[a-z0-9-]+)+$`)
 )
+
+const maxLabel = 63 // bytes of one label of a host name
+
+// isIdentifier holds what came from outside (an account ID of an answer, a tail ID)
+// to what is harmless in a URL.
+func isIdentifier(s string) bool { return len(s) <= 128 && identifierForm.MatchString(s) }
+
+// isWorkerName holds a name to what wrangler takes (section 19), and to one label.
+func isWorkerName(s string) bool { return len(s) <= maxLabel && workerForm.MatchString(s) }
+
+// isLabel tells whether s can be one label of a host name.
+func isLabel(s string) bool { return len(s) <= maxLabel && labelForm.MatchString(s) }
+
+// isHost tells whether s is a host name of two labels or more.
+func isHost(s string) bool { return len(s) <= 253 && hostForm.MatchString(s) }
 
 // guard is the transport of every API request. It lets out what is on the list, with
 // the credential that the list names, to the API's own host; and it reads the clock.
@@ -99,7 +117,7 @@ func matches(pattern, path string) bool {
 		return false
 	}
 	for i := range want {
-		if want[i] == "{id}" && identifier.MatchString(got[i]) {
+		if want[i] == "{id}" && isIdentifier(got[i]) {
 			continue
 		}
 		if want[i] != got[i] {

@@ -201,7 +201,7 @@ func (c *Client) account(in *created, doing string) (*deploy.Account, error) {
 		return nil, missing(doing, "claim.expiresAt")
 	}
 	switch {
-	case !identifier.MatchString(in.Account.ID):
+	case !isIdentifier(in.Account.ID):
 		return nil, missing(doing, "account.id")
 	case in.Account.Name == "":
 		return nil, missing(doing, "account.name")

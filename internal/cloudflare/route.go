@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"regexp"
 	"sync"
 
 	"github.com/cloudflare/cloudflare-go/v7/option"
@@ -12,9 +11,6 @@ import (
 
 	"github.com/hourglass-mcp/hourglass/internal/deploy"
 )
-
-// label is one label of a host name.
-var label = regexp.MustCompile(`^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$`)
 
 // scriptAPIDate is the date of the API's behaviour that wrangler asks for in this call
 // (section 5.1, step 17): without it, previews_enabled is switched along.
@@ -77,7 +73,7 @@ func (c *Client) enable(ctx context.Context, acct *deploy.Account, worker string
 // subdomain is the account's name under workers.dev: as the account has it, as the
 // API said it before, else as it says now.
 func (c *Client) subdomain(ctx context.Context, acct *deploy.Account) (string, error) {
-	if label.MatchString(acct.Subdomain) {
+	if isLabel(acct.Subdomain) {
 		return acct.Subdomain, nil
 	}
 	c.mu.Lock()
@@ -103,7 +99,7 @@ func (c *Client) askSubdomain(ctx context.Context, acct *deploy.Account) (string
 	var out struct {
 		Subdomain string `json:"subdomain"`
 	}
-	if json.Unmarshal(result, &out) != nil || !label.MatchString(out.Subdomain) {
+	if json.Unmarshal(result, &out) != nil || !isLabel(out.Subdomain) {
 		return "", missing(doing, "subdomain")
 	}
 	c.mu.Lock()

@@ -91,7 +91,7 @@ func (c *Client) newTail(ctx context.Context, acct *deploy.Account, worker strin
 	}
 	decodeErr := json.Unmarshal(result, &in)
 	c.learn(in.URL)
-	if decodeErr != nil || !identifier.MatchString(in.ID) {
+	if decodeErr != nil || !isIdentifier(in.ID) {
 		return "", "", missing(doingTail, "id")
 	}
 	sockets := &socketGuard{loopback: c.loopback}

@@ -3,12 +3,12 @@ package cloudflare
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"mime/multipart"
 	"net/textproto"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -104,16 +104,13 @@ func parseUploaded(result []byte, out *deploy.Uploaded) error {
 	return nil
 }
 
-var plainUUID = regexp.MustCompile(`^[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}$`)
-
 // versionID gives a version's ID in one form: the API writes it with hyphens in
 // some answers and without in others. "" for anything else.
 func versionID(s string) string {
-	s = strings.ToLower(s)
-	if !plainUUID.MatchString(s) {
+	h := strings.ToLower(strings.ReplaceAll(s, "-", ""))
+	if raw, err := hex.DecodeString(h); err != nil || len(raw) != 16 {
 		return ""
 	}
-	h := strings.ReplaceAll(s, "-", "")
 	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
 }
 
