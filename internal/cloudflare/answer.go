@@ -144,7 +144,7 @@ func (c *Client) refused(a *answer, env *envelope, parse error, doing string) *f
 		return &failure{err: e, again: true, code: first.Code}
 	case first.Code != 0 || first.Message != "":
 		return &failure{err: fromCatalogue(a.status, env.Errors, doing), code: first.Code}
-	case a.status == http.StatusUnauthorized:
+	case a.status == http.StatusUnauthorized && parse == nil:
 		return &failure{err: fromCatalogue(a.status, []apiError{{codeNotAuthorized, "HTTP 401"}}, doing), code: codeNotAuthorized}
 	case parse != nil:
 		return &failure{err: badResponse(doing, fmt.Sprintf("HTTP %d%s, and %s", a.status, kind(a), parse))}

@@ -120,17 +120,18 @@ func refusal(status, code int, message string) http.HandlerFunc {
 }
 
 const (
-	routeChallenge = "POST /provisioning/previews/challenge"
-	routeCreate    = "POST /provisioning/previews"
-	worker         = "hello"
-	scriptPath     = "/accounts/" + accountID + "/workers/scripts/" + worker
-	routeUpload    = "PUT " + scriptPath
-	routeEnable    = "POST " + scriptPath + "/subdomain"
-	routeSession   = "POST " + scriptPath + "/assets-upload-session"
-	routeTail      = "POST " + scriptPath + "/tails"
-	routeSubdomain = "GET /accounts/" + accountID + "/workers/subdomain"
-	routeAssets    = "POST /accounts/" + accountID + "/workers/assets/upload"
-	version        = "770daf3a-ff88-4160-9c05-262a87a5a923"
+	routeChallenge   = "POST /provisioning/previews/challenge"
+	routeCreate      = "POST /provisioning/previews"
+	worker           = "hello"
+	scriptPath       = "/accounts/" + accountID + "/workers/scripts/" + worker
+	routeUpload      = "PUT " + scriptPath
+	routeEnable      = "POST " + scriptPath + "/subdomain"
+	routeSession     = "POST " + scriptPath + "/assets-upload-session"
+	routeTail        = "POST " + scriptPath + "/tails"
+	routeSubdomain   = "GET /accounts/" + accountID + "/workers/subdomain"
+	routeDeployments = "GET " + scriptPath + "/deployments"
+	routeAssets      = "POST /accounts/" + accountID + "/workers/assets/upload"
+	version          = "770daf3a-ff88-4160-9c05-262a87a5a923"
 )
 
 func seed() string { return base64.RawURLEncoding.EncodeToString(make([]byte, 32)) }
@@ -156,6 +157,7 @@ func (f *fake) happy() *fake {
 	f.on(routeUpload, result(map[string]any{"id": worker, "deployment_id": strings.ReplaceAll(version, "-", ""), "startup_time_ms": 7}))
 	f.on(routeEnable, result(map[string]any{"enabled": true, "previews_enabled": false}))
 	f.on(routeSubdomain, result(map[string]any{"subdomain": "ethereal-composer"}))
+	f.on(routeDeployments, result(map[string]any{"deployments": []any{}}))
 	return f
 }
 
@@ -205,4 +207,15 @@ func wantError(t *testing.T, err error, code deploy.Code, contains string) *depl
 		}
 	}
 	return e
+}
+
+// instant is an API without a network: every upload succeeds.
+type instant struct{}
+
+func (instant) RoundTrip(req *http.Request) (*http.Response, error) {
+	if _, err := io.Copy(io.Discard, req.Body); err != nil {
+		return nil, err
+	}
+	body := `{"success":true,"result":{"deployment_id":"` + version + `"}}`
+	return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body)), Request: req}, nil
 }

@@ -41,7 +41,8 @@ func Calls() []Call {
 		{http.MethodPost, scriptPrefix + "/assets-upload-session", AccountToken, "to learn which static files the account lacks"},
 		{http.MethodPost, accountPrefix + "/workers/assets/upload", AssetToken, "to upload static files"},
 		{http.MethodPost, scriptPrefix + "/subdomain", AccountToken, "to make the Worker answer on workers.dev"},
-		{http.MethodGet, accountPrefix + "/workers/subdomain", AccountToken, "to learn the account's workers.dev name, and whether its token still works"},
+		{http.MethodGet, accountPrefix + "/workers/subdomain", AccountToken, "to learn the account's workers.dev name"},
+		{http.MethodGet, scriptPrefix + "/deployments", AccountToken, "to tell a token that is not accepted any more from an upload that is not wanted"},
 		{http.MethodPost, scriptPrefix + "/tails", AccountToken, "to open the stream of the Worker's invocations"},
 		{http.MethodDelete, scriptPrefix + "/tails/{id}", AccountToken, "to end that stream"},
 	}

@@ -32,6 +32,11 @@ func driveAll(t *testing.T, f *fake, c *cloudflare.Client) {
 	if _, err := c.EnableRoute(t.Context(), acct, worker); err != nil {
 		t.Fatal(err)
 	}
+	ok := f.routes[routeUpload]
+	f.on(routeUpload, refusal(403, 10000, "Authentication error"))
+	_, err = c.Upload(t.Context(), acct, deploy.Upload{Artifact: hello()})
+	wantError(t, err, deploy.CodeAPIRefused, "")
+	f.on(routeUpload, ok)
 	tail, err := c.Tail(t.Context(), acct, worker)
 	if err != nil {
 		t.Fatal(err)

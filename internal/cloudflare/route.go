@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"strings"
 	"sync"
 
 	"github.com/cloudflare/cloudflare-go/v7/option"
@@ -39,9 +40,26 @@ func (c *Client) EnableRoute(ctx context.Context, acct *deploy.Account, worker s
 	case enabled != nil:
 		return "", enabled
 	case asked != nil:
-		return "", asked
+		if subdomain = slug(acct.Name); subdomain == "" || !denied(asked) {
+			return "", asked
+		}
 	}
 	return worker + "." + subdomain + ".workers.dev", nil
+}
+
+// denied tells whether the API knows the account's name and won't say it: wrangler
+// tolerates a 10000 to this question, so some tokens may not ask it.
+func denied(err error) bool {
+	return deploy.IsCode(err, deploy.CodeAccountLost) || deploy.IsCode(err, deploy.CodeAPIRefused)
+}
+
+// slug guesses the workers.dev name from the account's, as the live API was seen to
+// make it (section 3.3): "Ethereal Composer" is at ethereal-composer. "" if it can't be.
+func slug(name string) string {
+	if s := strings.Join(strings.Fields(strings.ToLower(name)), "-"); isLabel(s) {
+		return s
+	}
+	return ""
 }
 
 func (c *Client) enable(ctx context.Context, acct *deploy.Account, worker string) error {

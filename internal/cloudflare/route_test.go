@@ -32,6 +32,19 @@ func TestEnableRoute(t *testing.T) {
 	}
 }
 
+func TestEnableRouteGuessesTheNameThatItMayNotAskFor(t *testing.T) {
+	f := newFake(t).happy()
+	f.on(routeSubdomain, refusal(403, 10000, "Authentication error"))
+	acct := account()
+	acct.Name = "Ethereal Composer"
+	if host, err := f.newClient(t).EnableRoute(t.Context(), acct, worker); err != nil || host != "hello.ethereal-composer.workers.dev" {
+		t.Errorf("%q, %v", host, err)
+	}
+	f.on(routeSubdomain, says(503, ""))
+	_, err := f.newClient(t).EnableRoute(t.Context(), acct, worker)
+	wantError(t, err, deploy.CodeAPIBadResponse, "503")
+}
+
 func TestEnableRouteRefusals(t *testing.T) {
 	for _, tc := range []struct {
 		name, route string
@@ -43,6 +56,7 @@ func TestEnableRouteRefusals(t *testing.T) {
 		{"does not say", routeEnable, result(map[string]any{}), deploy.CodeAPIBadResponse, "enabled"},
 		{"no worker", routeEnable, refusal(404, 10007, "x"), deploy.CodeAPIRefused, "10007"},
 		{"token", routeEnable, refusal(403, 10000, "x"), deploy.CodeAccountLost, "10000"},
+		{"a name nobody may ask for", routeSubdomain, refusal(403, 10000, "x"), deploy.CodeAccountLost, "10000"}, // and no account name to guess from
 		{"no name", routeSubdomain, refusal(404, 10007, "x"), deploy.CodeAPIRefused, "10007"},
 		{"an empty name", routeSubdomain, result(map[string]any{"subdomain": ""}), deploy.CodeAPIBadResponse, "subdomain"},
 		{"a name that is a host", routeSubdomain, result(map[string]any{"subdomain": "evil.example.com/#"}), deploy.CodeAPIBadResponse, "subdomain"},

@@ -40,7 +40,7 @@ func (c *Client) Upload(ctx context.Context, acct *deploy.Account, up deploy.Upl
 	if up.Artifact.Assets != nil {
 		var err error
 		if token, err = c.uploadAssets(ctx, acct, up.Artifact, out); err != nil {
-			return nil, c.reallyLost(ctx, acct, err)
+			return nil, c.reallyLost(ctx, acct, up.Artifact.Name, err)
 		}
 	}
 	meta, err := metadata(up, token)
@@ -62,7 +62,7 @@ func (c *Client) Upload(ctx context.Context, acct *deploy.Account, up deploy.Upl
 		return err
 	})
 	if err != nil {
-		return nil, c.reallyLost(ctx, acct, err)
+		return nil, c.reallyLost(ctx, acct, up.Artifact.Name, err)
 	}
 	if err := parseUploaded(result, out); err != nil {
 		return nil, err
@@ -117,17 +117,35 @@ func versionID(s string) string {
 // reallyLost looks twice at a token that was not accepted. The API answers 10000 also
 // to an upload that asks for what the account can't have (section 21); then the
 // account is as good as before, and giving it up would lose what is live on it.
-func (c *Client) reallyLost(ctx context.Context, acct *deploy.Account, err error) error {
+func (c *Client) reallyLost(ctx context.Context, acct *deploy.Account, worker string, err error) error {
 	if !deploy.IsCode(err, deploy.CodeAccountLost) {
 		return err
 	}
-	if _, asked := c.askSubdomain(ctx, acct); asked != nil {
+	switch asked := c.askAccount(ctx, acct, worker); {
+	case deploy.IsCode(asked, deploy.CodeAccountLost):
 		return err
+	case asked != nil:
+		return asked // don't know; losing an account can't be undone
 	}
 	refused := deploy.AsError(err)
 	return deploy.Errorf(deploy.CodeAPIRefused,
 		"Look at the bindings and settings in the wrangler configuration: temporary accounts have static assets, KV, D1, Durable Objects, Queues and cron triggers, and little else. Remove what they lack, then deploy again.",
 		"%s failed: the API accepts the account's token, but not for this upload; it probably asks for something that temporary accounts can't have", doingUpload).Caused(refused)
+}
+
+// askAccount makes a call that every deployment by wrangler makes, to see whether the
+// token is accepted; that the account has no such Worker is as good an answer as any.
+func (c *Client) askAccount(ctx context.Context, acct *deploy.Account, worker string) error {
+	_, err := c.call(ctx, try{"asking whether the account's token still works", c.cfg.Timeout, true}, func(ctx context.Context, opts ...option.RequestOption) error {
+		params := workers.ScriptDeploymentListParams{}
+		params.AccountID.Value, params.AccountID.Present = acct.ID, true
+		_, err := workers.NewScriptDeploymentService(c.with(acct)...).List(ctx, worker, params, opts...)
+		return err
+	})
+	if deploy.IsCode(err, deploy.CodeAPIRefused) {
+		return nil // it knows who asks
+	}
+	return err
 }
 
 // multipartBody writes the parts as wrangler does (section 6): metadata, without a

@@ -145,6 +145,7 @@ func TestUploadRefusals(t *testing.T) {
 		{"false success with status 200", says(200, `{"success":false,"errors":null}`), deploy.CodeAPIRefused, "200", 1},
 		{"no success", says(200, `{"result":{}}`), deploy.CodeAPIBadResponse, "succeeded", 1},
 		{"wrong type", says(200, `{"success":true,"result":{"deployment_id":7}}`), deploy.CodeAPIBadResponse, "deployment_id", 1},
+		{"401 by something between", says(401, "<html>who are you"), deploy.CodeAPIBadResponse, "401", 1},
 		{"HTML", says(200, "<html>"), deploy.CodeAPIBadResponse, "not a JSON object", 1},
 		{"500 every time", says(500, "{}"), deploy.CodeAPIBadResponse, "500", 3},
 		{"429 every time", says(429, "{}"), deploy.CodeRateLimited, "429", 3},
@@ -197,7 +198,7 @@ func TestUploadRecovers(t *testing.T) {
 func TestUploadWithATokenThatIsNotAccepted(t *testing.T) {
 	for name, answer := range map[string]http.HandlerFunc{
 		"10000": refusal(403, 10000, "Authentication error"), "9109": refusal(403, 9109, "Unauthorized"),
-		"401 without a body": says(401, ""), "401 with another code": refusal(401, 77, "who?"),
+		"401 with another code": refusal(401, 77, "who?"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFake(t).happy()
@@ -205,7 +206,13 @@ func TestUploadWithATokenThatIsNotAccepted(t *testing.T) {
 			_, err := f.newClient(t).Upload(t.Context(), account(), deploy.Upload{Artifact: hello()})
 			// The token works elsewhere, so it is the upload that is not wanted.
 			wantError(t, err, deploy.CodeAPIRefused, "temporary accounts")
-			f.on(routeSubdomain, refusal(403, 10000, "Authentication error"))
+			f.on(routeDeployments, refusal(404, 10007, "This Worker does not exist"))
+			_, err = f.newClient(t).Upload(t.Context(), account(), deploy.Upload{Artifact: hello()})
+			wantError(t, err, deploy.CodeAPIRefused, "temporary accounts")
+			f.on(routeDeployments, says(503, "<html>"))
+			_, err = f.newClient(t).Upload(t.Context(), account(), deploy.Upload{Artifact: hello()})
+			wantError(t, err, deploy.CodeAPIBadResponse, "503")
+			f.on(routeDeployments, refusal(403, 10000, "Authentication error"))
 			_, err = f.newClient(t).Upload(t.Context(), account(), deploy.Upload{Artifact: hello()})
 			wantError(t, err, deploy.CodeAccountLost, "claimed")
 		})
