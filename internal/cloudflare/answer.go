@@ -78,9 +78,7 @@ func parseEnvelope(body []byte) (*envelope, error) {
 		env.Result = nil
 	}
 	var rows []json.RawMessage
-	if json.Unmarshal(raw.Errors, &rows) != nil {
-		return env, nil
-	}
+	_ = json.Unmarshal(raw.Errors, &rows) // what is no list explains nothing
 	for _, r := range rows {
 		var row struct {
 			Code    json.Number `json:"code"`

@@ -79,8 +79,11 @@ func site() *deploy.Artifact {
 		Name: worker, CompatibilityDate: "2026-08-01",
 		Assets: &deploy.Assets{
 			Files: []deploy.Asset{
-				{Path: "/index.html", Content: []byte("<h1>hi</h1>")}, {Path: "/copy.html", Content: []byte("<h1>hi</h1>")},
-				{Path: "/a.css", Content: []byte("a{}")}, {Path: "/b.css", Content: []byte("b{}")}, {Path: "/sp ace/ü.bin", Content: []byte{0, 1}},
+				{Path: "/index.html", Content: []byte("<h1>hi</h1>")},
+				{Path: "/copy.html", Content: []byte("<h1>hi</h1>")},
+				{Path: "/a.css", Content: []byte("a{}")},
+				{Path: "/b.css", Content: []byte("b{}")},
+				{Path: "/sp ace/ü.bin", Content: []byte{0, 1}},
 			},
 			Config: map[string]any{"not_found_handling": "single-page-application"},
 		},

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -150,5 +151,5 @@ func wait(ctx context.Context, d time.Duration) error {
 
 // with is the options of the client and of one account.
 func (c *Client) with(acct *deploy.Account) []option.RequestOption {
-	return append(c.options[:len(c.options):len(c.options)], option.WithAPIToken(acct.Token.Reveal()))
+	return append(slices.Clip(c.options), option.WithAPIToken(acct.Token.Reveal()))
 }

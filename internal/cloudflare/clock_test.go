@@ -15,9 +15,9 @@ import (
 // stopClock is a clock that the test moves.
 type stopClock struct{ offset atomic.Int64 }
 
-var epoch = time.Date(2026, 11, 24, 4, 0, 0, 0, time.UTC)
+func epoch() time.Time { return time.Date(2026, 11, 24, 4, 0, 0, 0, time.UTC) }
 
-func (k *stopClock) now() time.Time          { return epoch.Add(time.Duration(k.offset.Load())) }
+func (k *stopClock) now() time.Time          { return epoch().Add(time.Duration(k.offset.Load())) }
 func (k *stopClock) advance(d time.Duration) { k.offset.Add(int64(d)) }
 
 // dater answers at once with a Date.
@@ -33,7 +33,7 @@ func (d dater) RoundTrip(req *http.Request) (*http.Response, error) {
 
 func TestClock(t *testing.T) {
 	k := &stopClock{}
-	api := epoch.Add(-3 * time.Hour) // our clock is wrong by three hours
+	api := epoch().Add(-3 * time.Hour) // our clock is wrong by three hours
 	c, err := cloudflare.New(cloudflare.Config{Now: k.now, Transport: dater{func() string { return api.Format(http.TimeFormat) }}})
 	if err != nil {
 		t.Fatal(err)

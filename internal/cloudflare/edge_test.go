@@ -40,7 +40,7 @@ func edgeServer(t *testing.T, h http.HandlerFunc) *httptest.Server {
 }
 
 // get asks as a browser does: by the address alone.
-func get(t *testing.T, method, url string) (*http.Response, string) {
+func get(t *testing.T, method, url string) (status int, header http.Header, text string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, nil)
 	if err != nil {
@@ -54,12 +54,12 @@ func get(t *testing.T, method, url string) (*http.Response, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer res.Body.Close()
+	defer res.Body.Close() //nolint:errcheck // nothing is written
 	body, err := io.ReadAll(res.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return res, string(body)
+	return res.StatusCode, res.Header, string(body)
 }
 
 func TestEdgeFetch(t *testing.T) {
@@ -189,18 +189,18 @@ func TestForwarder(t *testing.T) {
 	if other, _ := e.URL(t.Context(), "other.x.workers.dev"); other == base {
 		t.Error("two Workers share a port")
 	}
-	if _, body := get(t, "DELETE", base+"/a%2Fb?q=1"); body != "DELETE "+host+" /a%2Fb?q=1||" {
+	if _, _, body := get(t, "DELETE", base+"/a%2Fb?q=1"); body != "DELETE "+host+" /a%2Fb?q=1||" {
 		t.Errorf("the Worker got %q", body)
 	}
-	if res, _ := get(t, "GET", base+"/redirect"); res.Header.Get("Location") != "/next?a=b" {
-		t.Errorf("redirected to %q", res.Header.Get("Location"))
+	if _, header, _ := get(t, "GET", base+"/redirect"); header.Get("Location") != "/next?a=b" {
+		t.Errorf("redirected to %q", header.Get("Location"))
 	}
-	if res, _ := get(t, "GET", base+"/away"); res.Header.Get("Location") != "https://example.com/next" {
-		t.Errorf("redirected to %q", res.Header.Get("Location"))
+	if _, header, _ := get(t, "GET", base+"/away"); header.Get("Location") != "https://example.com/next" {
+		t.Errorf("redirected to %q", header.Get("Location"))
 	}
 	s.Close()
-	if res, _ := get(t, "GET", base+"/"); res.StatusCode != http.StatusBadGateway {
-		t.Errorf("without an edge: %d", res.StatusCode)
+	if status, _, _ := get(t, "GET", base+"/"); status != http.StatusBadGateway {
+		t.Errorf("without an edge: %d", status)
 	}
 }
 
@@ -254,7 +254,7 @@ func TestForwarderStreams(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer res.Body.Close()
+	defer res.Body.Close() //nolint:errcheck // nothing is written
 	first := make([]byte, len("data: 1\n\n"))
 	if _, err := io.ReadFull(res.Body, first); err != nil || string(first) != "data: 1\n\n" {
 		t.Errorf("%q, %v", first, err)
@@ -277,7 +277,7 @@ func TestForwarderWebSocketAndClose(t *testing.T) {
 			t.Error(err)
 			return
 		}
-		defer conn.CloseNow()
+		defer conn.CloseNow() //nolint:errcheck // it is over
 		for {
 			kind, msg, err := conn.Read(context.Background())
 			if err != nil {
@@ -297,7 +297,7 @@ func TestForwarderWebSocketAndClose(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.CloseNow()
+	defer conn.CloseNow() //nolint:errcheck // it is over
 	for i := range 3 {
 		if err := conn.Write(t.Context(), websocket.MessageText, fmt.Append(nil, i)); err != nil {
 			t.Fatal(err)

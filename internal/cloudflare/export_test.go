@@ -1,15 +1,22 @@
 package cloudflare
 
-import "net/http"
+import (
+	"net/http"
+
+	"github.com/hourglass-mcp/hourglass/internal/deploy"
+)
 
 // What the tests need of the inside.
-var (
-	AssetHash       = assetHash
-	Extension       = extension
-	MediaType       = mediaType
-	ParseTraceEvent = parseTraceEvent
-	VersionID       = versionID
-)
+
+func AssetHash(f deploy.Asset) string { return assetHash(f) }
+
+func Extension(path string) string { return extension(path) }
+
+func MediaType(path string) string { return mediaType(path) }
+
+func ParseTraceEvent(frame []byte) (deploy.TraceEvent, bool) { return parseTraceEvent(frame) }
+
+func VersionID(s string) string { return versionID(s) }
 
 // HTTP is the guarded client, to try calls that no method makes.
 func (c *Client) HTTP() *http.Client { return c.http }

@@ -22,7 +22,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const (
+const ( //nolint:gosec // made up
 	accountID  = "0123456789abcdef0123456789abcdef"
 	apiToken   = "tok_SECRET_of_53_characters_abcdefghijklmnopqrstuvwxyz"
 	claimToken = "claim_SECRET_43_characters_abcdefghijklmnopq"
@@ -197,13 +197,14 @@ func wantError(t *testing.T, err error, code deploy.Code, contains string) *depl
 	if e.Next == "" {
 		t.Error("it says not what to do next")
 	}
-	printed := fmt.Sprintf("%v %+v %#v", err, e, e)
+	var printed strings.Builder
+	fmt.Fprintf(&printed, "%v %+v %#v", err, e, e)
 	for cause := e.Cause; cause != nil; cause = errors.Unwrap(cause) {
-		printed += fmt.Sprintf(" %v %+v", cause, cause)
+		fmt.Fprintf(&printed, " %v %+v", cause, cause)
 	}
 	for _, secret := range []string{apiToken, claimToken, "tail_SECRET", "jwt_SECRET"} {
-		if strings.Contains(printed, secret) {
-			t.Errorf("a secret is in %s", printed)
+		if strings.Contains(printed.String(), secret) {
+			t.Errorf("a secret is in %s", printed.String())
 		}
 	}
 	return e

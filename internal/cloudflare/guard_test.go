@@ -1,6 +1,7 @@
 package cloudflare_test
 
 import (
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -123,9 +124,7 @@ func TestWhatIsNotOnTheListNeverLeaves(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for name, values := range tc.header {
-			req.Header[name] = values
-		}
+		maps.Copy(req.Header, tc.header)
 		res, err := f.newClient(t).HTTP().Do(req)
 		if err == nil {
 			_ = res.Body.Close()
@@ -147,9 +146,7 @@ func TestTheSocketClientOpensSocketsOnly(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for name, values := range header {
-			req.Header[name] = values
-		}
+		maps.Copy(req.Header, header)
 		res, err := c.Sockets().Do(req)
 		if err == nil {
 			_ = res.Body.Close()

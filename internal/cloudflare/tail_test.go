@@ -41,7 +41,7 @@ func newTailServer(t *testing.T, f *fake) *tailServer {
 			t.Error(err)
 			return
 		}
-		defer conn.CloseNow()
+		defer conn.CloseNow() //nolint:errcheck // it is over
 		_, first, err := conn.Read(r.Context())
 		if err != nil || string(first) != `{"debug":false}` || conn.Subprotocol() != "trace-v1" {
 			t.Errorf("first frame %q, %v, subprotocol %q", first, err, conn.Subprotocol())
@@ -204,7 +204,7 @@ func TestTailPings(t *testing.T) {
 		if err != nil {
 			return
 		}
-		defer conn.CloseNow()
+		defer conn.CloseNow() //nolint:errcheck // it is over
 		for {
 			if _, _, err := conn.Read(r.Context()); err != nil {
 				return
@@ -216,7 +216,7 @@ func TestTailPings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer tail.Close()
+	defer tail.Close() //nolint:errcheck // it is over
 	_, err = tail.Next(t.Context())
 	wantError(t, err, deploy.CodeAPIUnreachable, "over")
 	if len(pinged) < 3 {

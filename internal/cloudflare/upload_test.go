@@ -1,6 +1,7 @@
 package cloudflare_test
 
 import (
+	"errors"
 	"io"
 	"maps"
 	"mime"
@@ -32,7 +33,7 @@ func parts(t *testing.T, s seen) []part {
 	r := multipart.NewReader(strings.NewReader(s.Body), params["boundary"])
 	for {
 		p, err := r.NextRawPart()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return out
 		}
 		if err != nil {
@@ -84,8 +85,10 @@ func TestUploadSendsWhatWranglerSends(t *testing.T) {
 	}
 	want := []part{
 		// verbatim from the fact sheet, section 6.2: a plain redeploy
-		{map[string]string{"Content-Disposition": `form-data; name="metadata"`},
-			`{"main_module":"index.js","bindings":[],"compatibility_date":"2026-08-01","compatibility_flags":[],"keep_bindings":["secret_text","secret_key"]}`},
+		{
+			map[string]string{"Content-Disposition": `form-data; name="metadata"`},
+			`{"main_module":"index.js","bindings":[],"compatibility_date":"2026-08-01","compatibility_flags":[],"keep_bindings":["secret_text","secret_key"]}`,
+		},
 		{map[string]string{"Content-Disposition": `form-data; name="index.js"; filename="index.js"`, "Content-Type": "application/javascript+module"}, "export default {}"},
 		{map[string]string{"Content-Disposition": `form-data; name="./ab-hello.txt"; filename="./ab-hello.txt"`, "Content-Type": "text/plain"}, "text"},
 		{map[string]string{"Content-Disposition": `form-data; name="od%22d%0A.wasm"; filename="od%22d%0A.wasm"`, "Content-Type": "application/wasm"}, "\x00asm"},
@@ -287,11 +290,12 @@ func TestAmbientCredentialsAreIgnored(t *testing.T) {
 	c := f.newClient(t)
 	driveAll(t, f, c)
 	for _, s := range f.requests() {
-		all := s.Path + s.Query + s.Body
+		var all strings.Builder
+		all.WriteString(s.Path + s.Query + s.Body)
 		for name, values := range maps.All(s.Header) {
-			all += name + strings.Join(values, "")
+			all.WriteString(name + strings.Join(values, ""))
 		}
-		if regexp.MustCompile(`(?i)ambient`).MatchString(all) {
+		if regexp.MustCompile(`(?i)ambient`).MatchString(all.String()) {
 			t.Errorf("%s %s carries something of the environment", s.Method, s.Path)
 		}
 	}

@@ -127,7 +127,7 @@ func TestVerifyFindsEveryChangedByte(t *testing.T) {
 		}
 		at := rapid.IntRange(0, len(points)-1).Draw(t, "at")
 		bad := bytes.Clone(points)
-		bad[at] ^= byte(rapid.IntRange(1, 255).Draw(t, "xor"))
+		bad[at] ^= rapid.ByteRange(1, 255).Draw(t, "xor")
 		if err := pow.Verify(seed, k, g, bad, all); !errors.Is(err, pow.ErrSegment) {
 			t.Fatalf("byte %d changed: %v", at, err)
 		}
