@@ -1,0 +1,203 @@
+package web
+
+import (
+	"crypto/sha256"
+	_ "embed"
+	"encoding/base64"
+	"fmt"
+	"html/template"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/hourglass-mcp/hourglass/internal/deploy"
+)
+
+//go:embed page.html
+var pageHTML string
+
+//go:embed page.css
+var pageCSS string
+
+// page is what the template shows.
+type page struct {
+	Title   string
+	Problem string // an error page: this sentence alone
+	Style   template.CSS
+
+	Token, Digest string
+	State         deploy.ClaimState
+	Mine          bool // this browser said yes and may go on
+	Late          bool // somebody else decided first
+	Refresh       bool
+	Account       string
+	Subdomain     string
+	Until         string
+	Left          string
+	Workers       []worker
+	Asker         []fact
+	Message       string
+	AskedAt       string
+}
+
+type worker struct {
+	Name, URL, Digest, Version, Deployed, Serving string
+	Link                                          bool // the address may be a link
+}
+
+// fact is one thing known of who asked; Claimed is what the agent says of itself.
+type fact struct {
+	Name, Value string
+	Claimed     bool
+}
+
+func newPage(v *deploy.ClaimView, token string) *page {
+	p := &page{
+		Title: titleOf(v.State), Token: token, Digest: v.Claim.Digest, State: v.State,
+		Account: label(v.Account.Name), Subdomain: label(v.Account.Subdomain),
+		Until: v.Claim.ExpiresAt.UTC().Format("15:04 UTC"), Left: minutes(v.Left),
+		Message: clean(v.Claim.Message), AskedAt: v.Claim.AskedAt.UTC().Format("2006-01-02 15:04 UTC"),
+	}
+	for _, d := range v.Deployments {
+		p.Workers = append(p.Workers, worker{
+			Name: label(d.Worker), URL: label(d.URL), Digest: d.Digest, Version: label(d.VersionID), Serving: d.Serving,
+			Deployed: d.CreatedAt.UTC().Format("15:04 UTC"), Link: goodLink(d.URL),
+		})
+	}
+	add := func(name, value string, claimed bool) {
+		if value != "" {
+			p.Asker = append(p.Asker, fact{name, label(value), claimed})
+		}
+	}
+	add("Session", v.Session.ID, false)
+	for _, k := range slices.Sorted(maps.Keys(v.Session.Labels)) {
+		add(label(k), v.Session.Labels[k], false)
+	}
+	add("Program", v.Session.Client, true)
+	add("Run", v.Session.RunID, true)
+	add("Job", v.Session.JobID, true)
+	return p
+}
+
+func titleOf(s deploy.ClaimState) string {
+	switch s {
+	case deploy.ClaimAwaiting:
+		return "Keep this temporary account?"
+	case deploy.ClaimApproved:
+		return "You said yes"
+	case deploy.ClaimRefused:
+		return "You said no"
+	}
+	return "Too late"
+}
+
+func minutes(d time.Duration) string {
+	switch n := int(d / time.Minute); {
+	case d <= 0:
+		return "no time"
+	case n < 1:
+		return "less than a minute"
+	case n == 1:
+		return "1 minute"
+	default:
+		return fmt.Sprintf("%d minutes", n)
+	}
+}
+
+// label makes a stranger's text one short printable line.
+func label(s string) string {
+	r := []rune(strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return -1
+	}, strings.ToValidUTF8(s, "\uFFFD")))
+	if len(r) > 200 {
+		return string(r[:200]) + "…"
+	}
+	return string(r)
+}
+
+// clean drops from a stranger's text what could reorder or hide the words around it.
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\n' || unicode.IsPrint(r) || unicode.Is(unicode.Zs, r) {
+			return r
+		}
+		return -1
+	}, strings.ToValidUTF8(s, "\uFFFD"))
+}
+
+func (p *claimPages) render(w http.ResponseWriter, status int, data *page) {
+	data.Style = template.CSS(pageCSS) //nolint:gosec // our own file
+	tmpl, err := template.New("page").Parse(pageHTML)
+	var b strings.Builder
+	if err == nil {
+		err = tmpl.Execute(&b, data)
+	}
+	if err != nil {
+		p.s.cfg.Logger.Error().Err(err).Msg("a page can't be written")
+		http.Error(w, "The page can't be shown.", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(b.String())) // a browser that is gone needs no page
+}
+
+// problem is a page that says why there is nothing to decide.
+func (p *claimPages) problem(w http.ResponseWriter, status int, title, text string) {
+	p.render(w, status, &page{Title: title, Problem: p.s.cfg.Redactor.Redact(text)})
+}
+
+func (p *claimPages) notFound(w http.ResponseWriter) {
+	p.problem(w, http.StatusNotFound, "Nothing here", "There is no request under this address. Ask the agent for the address again.")
+}
+
+// fail shows a Service's error.
+func (p *claimPages) fail(w http.ResponseWriter, err error) {
+	e := deploy.AsError(err)
+	switch e.Code {
+	case deploy.CodeSessionNotFound:
+		p.notFound(w)
+	case deploy.CodeClaimPending:
+		p.problem(w, http.StatusConflict, "Not decided yet", "Nobody has said yes on this page yet.")
+	case deploy.CodeSessionClosed:
+		p.problem(w, http.StatusForbidden, "Decided in another browser", "The yes was given in another browser; only that one is led on to Cloudflare.")
+	case deploy.CodeSessionExpired:
+		p.problem(w, http.StatusGone, "Too late", "The account's hour is over, and with it everything on it.")
+	default:
+		p.s.cfg.Logger.Error().Str("error", p.s.cfg.Redactor.Redact(err.Error())).Msg("a page failed")
+		p.problem(w, http.StatusInternalServerError, "Something went wrong", e.Message)
+	}
+}
+
+// styleHash is the CSP's hash of the page's style.
+func styleHash() string {
+	sum := sha256.Sum256([]byte(pageCSS))
+	return base64.StdEncoding.EncodeToString(sum[:])
+}
+
+func sprint(v any) string { return fmt.Sprint(v) }
+
+// recorder remembers what was answered.
+type recorder struct {
+	http.ResponseWriter
+	status int
+	wrote  bool
+}
+
+// WriteHeader notes the status.
+func (r *recorder) WriteHeader(status int) {
+	r.status, r.wrote = status, true
+	r.ResponseWriter.WriteHeader(status)
+}
+
+// Write notes that something was written.
+func (r *recorder) Write(b []byte) (int, error) {
+	r.wrote = true
+	return r.ResponseWriter.Write(b)
+}
