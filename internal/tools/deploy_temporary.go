@@ -159,12 +159,12 @@ func tenth(ms float64) float64 { return math.Round(ms*10) / 10 }
 
 func (o *deployOutput) budget() int { return maxResult }
 
-// shrink drops warnings first, then shortens what the Worker wrote.
+// shrink drops warnings first, then shortens what the Worker wrote, the longest first.
 func (o *deployOutput) shrink() bool {
 	if dropRow(&o.Warnings, &o.LeftOut, "warnings", 1) {
 		return true
 	}
-	if o.Check != nil && (halve(&o.Check.BodyExcerpt) || halve(&o.Check.Error)) {
+	if c := o.Check; c != nil && halveLongest(&c.BodyExcerpt, &c.Error, &c.At, &c.Path) {
 		return true
 	}
 	for i := range o.Warnings {

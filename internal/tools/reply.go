@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/mark3labs/mcp-go/mcp"
 	"github.com/rs/zerolog"
@@ -64,7 +66,7 @@ func (d *door) failure(err error) (result *mcp.CallToolResult, outcome string) {
 // encode makes a result's JSON: within its budget, and without secrets.
 func (d *door) encode(out output) ([]byte, error) {
 	raw, err := encodeJSON(out)
-	for err == nil && estimateTokens(raw) > out.budget() && out.shrink() {
+	for err == nil && estimateTokens(string(raw)) > out.budget() && out.shrink() {
 		raw, err = encodeJSON(out)
 	}
 	if err != nil {
@@ -127,17 +129,23 @@ func (o *errorOutput) shrink() bool {
 	if dropRow(&o.Error.Diagnostics, &o.Error.LeftOut, "diagnostics", 1) {
 		return true
 	}
-	return halve(&o.Error.Message) || halve(&o.Error.Next)
+	return halveLongest(&o.Error.Message, &o.Error.Next)
 }
 
 // halve cuts a text that is still long.
 func halve(s *string) bool {
-	n := len([]rune(*s))
-	if n < 160 {
+	n := utf8.RuneCountInString(*s)
+	if estimateTokens(*s) < 24 {
 		return false
 	}
 	*s = clip(*s, n/2)
 	return true
+}
+
+// halveLongest halves the text that takes most tokens.
+func halveLongest(texts ...*string) bool {
+	longest := slices.MaxFunc(texts, func(a, b *string) int { return estimateTokens(*a) - estimateTokens(*b) })
+	return halve(longest)
 }
 
 // logCause adds what the operator should know of a failure and the model should not.

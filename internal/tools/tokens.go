@@ -1,24 +1,47 @@
 package tools
 
-import "unicode/utf8"
-
 // maxResult is how many tokens a result may take in a model's context.
 const maxResult = 600
 
-// estimateTokens guesses how many tokens a model spends on a text. It counts a token for
-// every three bytes of ASCII and one and a half for every other character. Measured with
-// two published tokenizers over the results in testdata, it is above both; see
+// estimateTokens guesses how many tokens a model spends on a text of JSON, from above. A
+// word of ASCII letters counts one token and one more for every eight letters beyond the
+// first; a run with digits in it (ids, digests, times) seven tenths a character, since
+// tokenizers have no words for those; punctuation three fifths; other characters one and
+// a half, those beyond the basic plane (emoji) three. Measured against three published
+// tokenizers it is 6 to 60 percent above the largest: see
 // TestEstimateIsAboveRealTokenizers.
-func estimateTokens(b []byte) int {
-	ascii, wide := 0, 0
-	for len(b) > 0 {
-		_, n := utf8.DecodeRune(b)
-		if n == 1 {
-			ascii++
-		} else {
-			wide++
+func estimateTokens(text string) int {
+	tenths := 0
+	letters, digits := 0, 0
+	endRun := func() {
+		switch {
+		case digits > 0:
+			tenths += 7 * (letters + digits)
+		case letters > 0:
+			tenths += 10 + 10*((letters-1)/8)
 		}
-		b = b[n:]
+		letters, digits = 0, 0
 	}
-	return (ascii+2)/3 + (3*wide+1)/2
+	for _, r := range text {
+		switch {
+		case r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z':
+			letters++
+			continue
+		case r >= '0' && r <= '9':
+			digits++
+			continue
+		}
+		endRun()
+		switch {
+		case r == ' ': // part of the word after it
+		case r < 0x80:
+			tenths += 6
+		case r > 0xFFFF:
+			tenths += 30
+		default:
+			tenths += 15
+		}
+	}
+	endRun()
+	return (tenths + 9) / 10
 }
