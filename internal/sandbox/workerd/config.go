@@ -1,26 +1,23 @@
 package workerd
 
 import (
-	"errors"
-	"fmt"
-	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
+	"net/http"
 	"time"
 )
 
 // The MIME types of modules, as an upload names them (wrangler-wire fact sheet, section 6).
 const (
-	typeESModule = "application/javascript+module"
-	typeCommonJS = "application/javascript"
-	typeText     = "text/plain"
-	typeData     = "application/octet-stream"
-	typeWasm     = "application/wasm"
-	typeJSON     = "application/json"
+	typeESModule  = "application/javascript+module"
+	typeCommonJS  = "application/javascript"
+	typeText      = "text/plain"
+	typeData      = "application/octet-stream"
+	typeWasm      = "application/wasm"
+	typeJSON      = "application/json"
+	typeSourceMap = "application/source-map"
 )
 
-// Module is one module of a Worker. A leading "./" of the name does not count.
+// Module is one module of a Worker. A leading "./" of the name does not count. A module
+// of type application/source-map is left out: the runtime does not read it.
 type Module struct {
 	Name    string
 	Type    string // a MIME type
@@ -30,34 +27,48 @@ type Module struct {
 // BindingKind says what a Binding gives the Worker.
 type BindingKind int
 
-// The kinds of bindings. Storage comes as Wrapped or External services.
+// The kinds of bindings. Storage (KV, D1, queues) will be further kinds on a Handler or
+// Socket: the runtime speaks HTTP to those as well (workerd fact sheet, section 3).
 const (
-	Text     BindingKind = iota // Value
-	JSON                        // Value, a JSON text
-	Data                        // Bytes
-	Wasm                        // Bytes
-	Service                     // Worker of the same process, optionally its Entrypoint
-	External                    // an HTTP service on the unix socket Socket
+	Text            BindingKind = iota // Value; also secrets
+	JSON                               // Value, a JSON text
+	Data                               // Bytes
+	Wasm                               // Bytes
+	Service                            // Worker of the same process, optionally its Entrypoint and Props
+	External                           // an HTTP service: Handler in this process, or the unix socket Socket
+	VersionMetadata                    // the Worker's Version, Tag and Uploaded
 )
 
-// Binding is one binding of a Worker.
+// Binding is one member of a Worker's env. Its Kind says which of the fields count.
 type Binding struct {
 	Name       string
 	Kind       BindingKind
 	Value      string
 	Bytes      []byte
 	Worker     string
-	Entrypoint string
-	Socket     string
+	Entrypoint string // "" and "default" are the default export
+	Props      string // a JSON text that the callee sees as ctx.props, or ""
+	// Handler answers the binding's fetch() in this process, on a unix socket of the
+	// binding's own; it wins over Socket. CONNECT never reaches it. It must be safe for
+	// concurrent use, and end when its request's context does.
+	Handler http.Handler
+	// Socket is the path of a unix socket that somebody else listens on. That listener
+	// must answer CONNECT with RefuseConnect.
+	Socket string
 	// Headers are sent with every request to an External service and override the Worker's own.
 	Headers map[string]string
 }
 
 // Worker is one Worker of a process.
 type Worker struct {
-	Name               string
-	Version            string // reported with its tail events
-	MainModule         string
+	Name       string // letters, digits, '-', '_', '.'
+	Version    string // reported with its tail events
+	Tag        string // of the version, for VersionMetadata
+	Uploaded   time.Time
+	MainModule string
+	// ServiceWorker says that MainModule is a script in service-worker syntax (the
+	// upload's body_part): then there are no other modules.
+	ServiceWorker      bool
 	Modules            []Module
 	CompatibilityDate  string // YYYY-MM-DD
 	CompatibilityFlags []string
@@ -68,267 +79,77 @@ type Worker struct {
 type Config struct {
 	Binary  string // path of workerd
 	Workers []Worker
-	// Dir is the folder in which the process's private folder is made. Default: the
-	// system's temporary folder. Socket paths are limited to 107 bytes, so keep it short.
+	// Dir is the folder in which the process's private folder (mode 0700) is made.
+	// Default: the system's temporary folder. Socket paths are limited to 107 bytes (103
+	// on macOS), so keep it short.
 	Dir string
-	// HeapMiB bounds the JavaScript heap of the process. Default 192.
+	// HeapMiB bounds the JavaScript heap of each Worker; beyond it the whole process ends
+	// with ErrMemory. Default 192.
 	HeapMiB int
 	// DataMiB bounds what the process may allocate beyond its baseline of 548 MiB of
-	// VmData (workerd fact sheet, section 4), by RLIMIT_DATA on Linux. Default 768.
+	// VmData (workerd fact sheet, section 4), by RLIMIT_DATA on Linux: an ArrayBuffer
+	// that does not fit is a RangeError in the Worker. Default 768; negative: no bound.
 	DataMiB int
 	// StartTimeout bounds the start: a loop at the top level never ends. Default 5 s.
 	StartTimeout time.Duration
-	// SpinLimit is how long the process may not answer while requests are in flight
-	// before it is ended. Default 5 s.
+	// StopTimeout bounds the polite end (SIGTERM), after which it is killed. Default 1 s.
+	StopTimeout time.Duration
+	// Linger is how long after the last request Stop lets the process live, for what
+	// follows an answer: the last tail event, short waitUntil work. Default 50 ms with
+	// OnTail, else none; negative: none.
+	Linger time.Duration
+	// SpinLimit is how long the process may not answer before it is ended. Default 5 s.
 	SpinLimit time.Duration
-	// OnTail is told every invocation. It must not block.
+	// PingEvery is the time between two looks at whether it answers. Default 250 ms.
+	PingEvery time.Duration
+	// OnTail is told every invocation, one at a time. It must not block. Without it the
+	// process starts some 8 ms sooner.
 	OnTail func(TailEvent)
+	// OnLog is told what the runtime itself says while it runs, such as why a fetch() was
+	// refused (the Worker sees only "internal error"), without our paths. It must not block.
+	OnLog func(line string)
+	// Outbound, when set, answers every fetch() of every Worker instead of the network;
+	// the URL in Request.URL is absolute. connect() is refused then.
+	Outbound http.Handler
 	// NoNetwork cuts the Workers off from everything; AllowPrivate lets them reach
 	// loopback and private addresses too. By default they reach public addresses only.
 	NoNetwork, AllowPrivate bool
 }
 
-func (c Config) withDefaults() (Config, error) {
-	if c.Binary == "" {
-		return c, errors.New("workerd: no binary given")
-	}
-	if len(c.Workers) == 0 {
-		return c, errors.New("workerd: no Worker given")
-	}
-	if c.Dir == "" {
-		c.Dir = os.TempDir()
-	}
-	if c.HeapMiB == 0 {
-		c.HeapMiB = 192
-	}
-	if c.DataMiB == 0 {
-		c.DataMiB = 768
-	}
-	if c.StartTimeout == 0 {
-		c.StartTimeout = 5 * time.Second
-	}
-	if c.SpinLimit == 0 {
-		c.SpinLimit = 5 * time.Second
-	}
-	return c, nil
-}
+// ProtoHeader and CfHeader carry the scheme that a Worker sees in request.url and the
+// JSON of request.cf. The edge sets them; what a visitor sends under these names must
+// not get through. The Worker does not see them. A Handler gets ProtoHeader too.
+const (
+	ProtoHeader = "X-Hourglass-Proto"
+	CfHeader    = "X-Hourglass-Cf"
+)
 
-// moduleName is a module's name without a leading "./".
-func moduleName(name string) string { return strings.TrimPrefix(name, "./") }
-
-// quote writes a Cap'n Proto text literal. It is not a JSON string: control bytes are
-// \xNN, and \u is not known (workerd fact sheet, section 1).
-func quote(s string) string {
-	var b strings.Builder
-	b.WriteByte('"')
-	for i := range len(s) {
-		switch c := s[i]; {
-		case c == '"' || c == '\\':
-			b.WriteByte('\\')
-			b.WriteByte(c)
-		case c < 0x20 || c == 0x7f:
-			fmt.Fprintf(&b, `\x%02x`, c)
-		default:
-			b.WriteByte(c)
+func (c Config) withDefaults() Config {
+	for _, d := range []struct {
+		field *int
+		value int
+	}{{&c.HeapMiB, 192}, {&c.DataMiB, 768}} {
+		if *d.field == 0 {
+			*d.field = d.value
 		}
 	}
-	b.WriteByte('"')
-	return b.String()
-}
-
-// writer makes the configuration of a process and the files that it embeds.
-type writer struct {
-	dir   string
-	cfg   Config
-	out   strings.Builder
-	files int
-	index map[string]int // Worker name → its number
-	extra []string       // services made for bindings
-}
-
-// pingWorker answers the watchdog.
-const pingWorker = `export default { fetch() { return new Response("ok"); } };`
-
-// write puts config.capnp and everything it embeds into dir.
-func (c Config) write(dir string) (string, error) {
-	w := &writer{dir: dir, cfg: c, index: map[string]int{}}
-	for i, wk := range c.Workers {
-		if _, twice := w.index[wk.Name]; twice {
-			return "", fmt.Errorf("workerd: two Workers are named %q", wk.Name)
-		}
-		w.index[wk.Name] = i
+	linger := time.Duration(0)
+	if c.OnTail != nil {
+		linger = 50 * time.Millisecond
 	}
-	w.out.WriteString("using Workerd = import \"/workerd/workerd.capnp\";\nconst config :Workerd.Config = (\n")
-	fmt.Fprintf(&w.out, "  v8Flags = [\"--max-heap-size=%d\"],\n  services = [\n", c.HeapMiB)
-	for i, wk := range c.Workers {
-		if err := w.worker(i, wk); err != nil {
-			return "", err
+	for _, d := range []struct {
+		field *time.Duration
+		value time.Duration
+	}{
+		{&c.StartTimeout, 5 * time.Second},
+		{&c.StopTimeout, time.Second},
+		{&c.Linger, linger},
+		{&c.SpinLimit, 5 * time.Second},
+		{&c.PingEvery, 250 * time.Millisecond},
+	} {
+		if *d.field == 0 {
+			*d.field = d.value
 		}
 	}
-	if err := w.house(); err != nil {
-		return "", err
-	}
-	w.out.WriteString(strings.Join(w.extra, ""))
-	w.out.WriteString("  ],\n  sockets = [\n")
-	for i := range c.Workers {
-		w.socket(strconv.Itoa(i), "w"+strconv.Itoa(i))
-	}
-	w.socket("ping", "ping")
-	w.out.WriteString("  ],\n);\n")
-	path := filepath.Join(dir, "config.capnp")
-	return path, os.WriteFile(path, []byte(w.out.String()), 0o600)
-}
-
-func (w *writer) socket(name, service string) {
-	fmt.Fprintf(&w.out, "    (name = %s, address = %s, http = (forwardedProtoHeader = %s, cfBlobHeader = %s), service = %s),\n",
-		quote(name), quote("unix:"+filepath.Join(w.dir, name)), quote(ProtoHeader), quote(CfHeader), quote(service))
-}
-
-// house adds the services that every process has: the network, the tail and the ping.
-func (w *writer) house() error {
-	allow := `"public"`
-	switch {
-	case w.cfg.NoNetwork:
-		allow = ""
-	case w.cfg.AllowPrivate:
-		allow = `"public", "private"`
-	}
-	fmt.Fprintf(&w.out, "    (name = \"internet\", network = (allow = [%s], tlsOptions = (trustBrowserCas = true))),\n", allow)
-	ping, err := w.embed([]byte(pingWorker))
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(&w.out, "    (name = \"ping\", worker = (modules = [(name = \"ping.js\", esModule = embed %s)], compatibilityDate = \"2026-01-01\", globalOutbound = \"nowhere\")),\n", quote(ping))
-	w.out.WriteString("    (name = \"nowhere\", network = (allow = [])),\n")
-	if w.cfg.OnTail == nil {
-		return nil
-	}
-	tail, err := w.embed([]byte(tailWorker))
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(&w.out, "    (name = \"tail\", worker = (modules = [(name = \"tail.js\", esModule = embed %s)], compatibilityDate = \"2026-01-01\", globalOutbound = \"nowhere\",\n      bindings = [(name = \"SINK\", service = \"sink\")])),\n", quote(tail))
-	fmt.Fprintf(&w.out, "    (name = \"sink\", external = (address = %s, http = ())),\n", quote("unix:"+filepath.Join(w.dir, "sink")))
-	return nil
-}
-
-// worker adds one Worker.
-func (w *writer) worker(i int, wk Worker) error {
-	fmt.Fprintf(&w.out, "    (name = \"w%d\", worker = (\n      modules = [\n", i)
-	modules, err := ordered(wk)
-	if err != nil {
-		return err
-	}
-	for _, m := range modules {
-		kind, err := moduleKind(m)
-		if err != nil {
-			return err
-		}
-		file, err := w.embed(m.Content)
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(&w.out, "        (name = %s, %s = embed %s),\n", quote(moduleName(m.Name)), kind, quote(file))
-	}
-	fmt.Fprintf(&w.out, "      ],\n      compatibilityDate = %s,\n      compatibilityFlags = [", quote(wk.CompatibilityDate))
-	for _, f := range wk.CompatibilityFlags {
-		w.out.WriteString(quote(f) + ", ")
-	}
-	w.out.WriteString("],\n      globalOutbound = \"internet\",\n      bindings = [\n")
-	for j, b := range wk.Bindings {
-		if err := w.binding(i, j, b); err != nil {
-			return err
-		}
-	}
-	w.out.WriteString("      ],\n")
-	if w.cfg.OnTail != nil {
-		fmt.Fprintf(&w.out, "      tails = [(name = \"tail\", props = (json = %s))],\n", quote(fmt.Sprintf(`{"worker":%d}`, i)))
-	}
-	w.out.WriteString("    )),\n")
-	return nil
-}
-
-// ordered gives the modules with the main one first, as the runtime wants it.
-func ordered(wk Worker) ([]Module, error) {
-	out := make([]Module, 0, len(wk.Modules))
-	for _, m := range wk.Modules {
-		if moduleName(m.Name) == moduleName(wk.MainModule) {
-			out = append(out, m)
-		}
-	}
-	if len(out) != 1 {
-		return nil, &StartError{Worker: wk.Name, Text: fmt.Sprintf("the main module %q is not among the modules", wk.MainModule)}
-	}
-	for _, m := range wk.Modules {
-		if moduleName(m.Name) != moduleName(wk.MainModule) {
-			out = append(out, m)
-		}
-	}
-	return out, nil
-}
-
-func moduleKind(m Module) (string, error) {
-	mime, _, _ := strings.Cut(m.Type, ";")
-	switch mime {
-	case typeESModule:
-		return "esModule", nil
-	case typeCommonJS:
-		return "commonJsModule", nil
-	case typeText:
-		return "text", nil
-	case typeData:
-		return "data", nil
-	case typeWasm:
-		return "wasm", nil
-	case typeJSON:
-		return "json", nil
-	}
-	return "", fmt.Errorf("workerd: module %q has the type %q, which the runtime does not know", m.Name, m.Type)
-}
-
-func (w *writer) binding(worker, n int, b Binding) error {
-	value := ""
-	switch b.Kind {
-	case Text:
-		value = "text = " + quote(b.Value)
-	case JSON:
-		value = "json = " + quote(b.Value)
-	case Data, Wasm:
-		file, err := w.embed(b.Bytes)
-		if err != nil {
-			return err
-		}
-		value = map[BindingKind]string{Data: "data", Wasm: "wasmModule"}[b.Kind] + " = embed " + quote(file)
-	case Service:
-		i, ok := w.index[b.Worker]
-		if !ok {
-			return fmt.Errorf("workerd: the binding %q names the Worker %q, which is not in this process", b.Name, b.Worker)
-		}
-		value = fmt.Sprintf("service = (name = \"w%d\"", i)
-		if b.Entrypoint != "" {
-			value += ", entrypoint = " + quote(b.Entrypoint)
-		}
-		value += ")"
-	case External:
-		name := fmt.Sprintf("x%d-%d", worker, n)
-		headers := ""
-		for k, v := range b.Headers {
-			headers += fmt.Sprintf("(name = %s, value = %s), ", quote(k), quote(v))
-		}
-		w.extra = append(w.extra, fmt.Sprintf("    (name = %s, external = (address = %s, http = (forwardedProtoHeader = %s, injectRequestHeaders = [%s]))),\n",
-			quote(name), quote("unix:"+b.Socket), quote(ProtoHeader), headers))
-		value = "service = " + quote(name)
-	}
-	fmt.Fprintf(&w.out, "        (name = %s, %s),\n", quote(b.Name), value)
-	return nil
-}
-
-// embed puts bytes into a file of the process's folder and gives its name.
-func (w *writer) embed(content []byte) (string, error) {
-	name := "m" + strconv.Itoa(w.files)
-	w.files++
-	if err := os.WriteFile(filepath.Join(w.dir, name), content, 0o600); err != nil {
-		return "", fmt.Errorf("workerd: writing a module: %w", err)
-	}
-	return name, nil
+	return c
 }

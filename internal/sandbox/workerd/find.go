@@ -1,19 +1,13 @@
 package workerd
 
 import (
-	"archive/tar"
-	"bytes"
-	"compress/gzip"
 	"context"
-	"crypto/sha512"
-	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"time"
@@ -21,43 +15,21 @@ import (
 
 // Binary is a workerd on this machine.
 type Binary struct {
-	Path    string
+	Path string
+	// Version is npm's, such as 1.20261117.1; of a Path given by hand 1.YYYYMMDD.
 	Version string
-	// MaxDate is the latest compatibility date that it takes, YYYY-MM-DD.
+	// MaxDate is the latest compatibility date, YYYY-MM-DD, that it is sure to take. (It was
+	// seen to take up to seven days more, but never a date that is not yet reached.)
 	MaxDate string
 }
 
-// release is the package that holds workerd for one platform.
-type release struct {
-	name, version, maxDate, integrity string
-}
-
-// Versions. The newest was published for Linux only when this was written; the other
-// platforms stood at the older one (dependencies sheet).
-const (
-	newest     = "1.20261117.1"
-	newestDate = "2026-11-17"
-	older      = "1.20261023.1"
-	olderDate  = "2026-10-23"
-)
-
-// releaseFor names the package for a platform, with the SHA-512 of its archive.
-func releaseFor(goos, goarch string) (release, bool) {
-	r, ok := map[string]release{
-		"linux/amd64":   {"linux-64", newest, newestDate, "gZLA8X11m/luZwn+YA3+mDu61vdxNJzpksP/QZqjydKTQ+VUCulsK5gtn9Bqst1p3KJu2kafQpJ1nDQv4B23jA=="},
-		"linux/arm64":   {"linux-arm64", newest, newestDate, "gxWngFojq41ULKNKb9rpWYvKotN5hT2I/xot+Bpy31cXzrwcTgtDLSMb2t75sW5BJxH7hihFvikgYb577kB3Zg=="},
-		"darwin/amd64":  {"darwin-64", older, olderDate, "lsEx0i7nR0PNG/erUFFHmQmiidEhLfDE5uQmAL9421/y4/ycuxDDOSaxu3VGGYFFPK5sduyUeMmjIlX4CwOBFg=="},
-		"darwin/arm64":  {"darwin-arm64", older, olderDate, "5e79fHgabdDD8EgmjOhJ1S+xMsf6DbC7fL7IgTBizMnzOp0P2isDn7pYmUxI9AJZE9FVQ4RUilH/I36YNg+GQQ=="},
-		"windows/amd64": {"windows-64", older, olderDate, "279WLVjNsMycAwr0EZNiNEf0l2SY6NUtsN80NwZzbTHzakmiN+WSx4w38muxPm+PAU0oSPPAPXKVD+H6Hya8xw=="},
-	}[goos+"/"+goarch]
-	r.name = "@cloudflare/workerd-" + r.name
-	return r, ok
-}
-
-// FindConfig says where to look for workerd.
+// FindConfig says where to look for workerd: at Path, else in CacheDir, else at npm.
 type FindConfig struct {
-	// CacheDir is the folder that fetched parts are kept in.
+	// CacheDir is the folder that fetched parts are kept in. Default: the folder
+	// "hourglass" in the user's cache folder.
 	CacheDir string
+	// Path is a workerd to use as it is, of whatever version.
+	Path string
 	// Npm is the command that fetches; default "npm".
 	Npm string
 	// NoFetch looks only, and fetches nothing.
@@ -66,161 +38,82 @@ type FindConfig struct {
 	Progress func(line string)
 }
 
-// ErrNotHere says that workerd is not on this machine and was not to be fetched.
-var ErrNotHere = errors.New("workerd is not on this machine")
-
 // Find gives the pinned workerd: the one in the cache, else fetched with npm, its
-// archive checked against the pinned SHA-512 before anything of it is unpacked. It is
-// safe to be called by several processes at once.
+// archive checked against the pinned SHA-512 before anything of it is unpacked. Several
+// processes may call it at once: one fetches, the others wait. Errors are *Error, or ctx's.
 func Find(ctx context.Context, cfg FindConfig) (Binary, error) {
-	r, ok := releaseFor(runtime.GOOS, runtime.GOARCH)
-	if !ok {
-		return Binary{}, fmt.Errorf("there is no workerd for %s/%s, so the sandbox can't run here; use Linux, macOS or Windows on amd64 or arm64", runtime.GOOS, runtime.GOARCH)
+	if cfg.Path != "" {
+		return given(ctx, cfg.Path)
+	}
+	r, err := ours(runtime.GOOS, runtime.GOARCH, "/")
+	if err != nil {
+		return Binary{}, err
 	}
 	if cfg.CacheDir == "" {
-		return Binary{}, errors.New("workerd: no cache folder given")
+		user, err := os.UserCacheDir()
+		if err != nil {
+			return Binary{}, &Error{Code: CodeCache, Message: "this user has no cache folder (" + err.Error() + ")", Next: "set HOME, or HOURGLASS_CACHE_DIR to a folder that can be written to", Cause: err}
+		}
+		cfg.CacheDir = filepath.Join(user, "hourglass")
 	}
-	name := "workerd"
-	if runtime.GOOS == "windows" {
-		name += ".exe"
+	if cfg.CacheDir, err = filepath.Abs(cfg.CacheDir); err != nil {
+		return Binary{}, cacheError(cfg, err)
 	}
 	dir := filepath.Join(cfg.CacheDir, "workerd-"+r.version+"-"+runtime.GOOS+"-"+runtime.GOARCH)
-	bin := Binary{Path: filepath.Join(dir, name), Version: r.version, MaxDate: r.maxDate}
-	if _, err := os.Stat(bin.Path); err == nil {
+	bin := Binary{Path: filepath.Join(dir, executable()), Version: r.version, MaxDate: r.maxDate}
+	if installed(bin.Path) {
 		return bin, nil
 	}
 	if cfg.NoFetch {
-		return Binary{}, ErrNotHere
+		return Binary{}, &Error{Code: CodeNotHere, Message: ErrNotHere.Error() + " (" + bin.Path + ")", Next: "run `mcp-server demo` once, which fetches it with npm", Cause: ErrNotHere}
 	}
-	if err := fetch(ctx, cfg, r, dir, name); err != nil {
+	if err := fetch(ctx, cfg, r, bin.Path); err != nil {
 		return Binary{}, err
 	}
 	return bin, nil
 }
 
-// fetch gets the package into dir. Whoever is second, of several at once, finds it done.
-func fetch(ctx context.Context, cfg FindConfig, r release, dir, name string) error {
-	if err := os.MkdirAll(cfg.CacheDir, 0o750); err != nil {
-		return fmt.Errorf("the cache folder can't be made (name another with --cache-dir): %w", err)
+// installed tells whether the cache holds it. It is put there whole or not at all.
+func installed(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular() && info.Size() > 0
+}
+
+var versionLine = regexp.MustCompile(`^workerd (\d{4})-(\d\d)-(\d\d)\s*$`)
+
+// given asks an executable for its version.
+func given(ctx context.Context, path string) (Binary, error) {
+	bad := func(what string, err error) (Binary, error) {
+		return Binary{}, &Error{Code: CodeBinary, Message: fmt.Sprintf("%q is not a workerd that runs here (%s)", path, what), Next: "name another, or none to have the right one fetched", Cause: err}
 	}
-	unlock, err := lockDir(ctx, dir+".lock")
+	found, err := exec.LookPath(path)
 	if err != nil {
+		return bad(err.Error(), err)
+	}
+	if found, err = filepath.Abs(found); err != nil {
+		return bad(err.Error(), err)
+	}
+	const patience = 10 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, found, "--version").Output() //nolint:gosec // the operator named it
+	if err != nil {
+		return bad(err.Error(), err)
+	}
+	m := versionLine.FindStringSubmatch(strings.TrimSpace(string(out)))
+	if m == nil {
+		return bad("it does not tell its version", nil)
+	}
+	return Binary{Path: found, Version: "1." + m[1] + m[2] + m[3], MaxDate: m[1] + "-" + m[2] + "-" + m[3]}, nil
+}
+
+// cacheError says that the cache can't be used.
+func cacheError(cfg FindConfig, err error) error {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	defer unlock()
-	if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
-		return nil
-	}
-	tmp, err := os.MkdirTemp(cfg.CacheDir, "fetch-")
-	if err != nil {
-		return fmt.Errorf("a folder in the cache: %w", err)
-	}
-	defer os.RemoveAll(tmp) //nolint:errcheck // a left-over in the cache harms nothing
-	if cfg.Progress != nil {
-		cfg.Progress("fetching " + r.name + "@" + r.version + " with npm (about 47 MB, once)")
-	}
-	archive, err := npmPack(ctx, cfg, r, tmp)
-	if err != nil {
-		return err
-	}
-	if err := unpack(archive, "package/bin/"+name, filepath.Join(tmp, name)); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(dir, 0o750); err != nil {
-		return fmt.Errorf("a folder in the cache: %w", err)
-	}
-	return os.Rename(filepath.Join(tmp, name), filepath.Join(dir, name))
-}
-
-// npmPack has npm fetch the archive, and checks its digest.
-func npmPack(ctx context.Context, cfg FindConfig, r release, tmp string) ([]byte, error) {
-	npm := cfg.Npm
-	if npm == "" {
-		npm = "npm"
-	}
-	path, err := exec.LookPath(npm)
-	if err != nil {
-		return nil, fmt.Errorf("npm is not on this machine, and fetches workerd (%s@%s): install Node.js 20 or newer", r.name, r.version)
-	}
-	cmd := exec.CommandContext(ctx, path, "pack", r.name+"@"+r.version, "--silent", "--ignore-scripts", "--pack-destination", tmp, "--cache", filepath.Join(tmp, "npm")) //nolint:gosec // fixed arguments
-	cmd.Dir = tmp
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	cmd.Env = append(os.Environ(), "NO_UPDATE_NOTIFIER=1", "NPM_CONFIG_UPDATE_NOTIFIER=false")
-	if err := cmd.Run(); err != nil {
-		return nil, fmt.Errorf("npm could not fetch %s@%s (%w): %s; check the network and npm's registry setting, then try again", r.name, r.version, err, npmReason(stderr.String()))
-	}
-	found, _ := filepath.Glob(filepath.Join(tmp, "*.tgz"))
-	if len(found) != 1 {
-		return nil, fmt.Errorf("npm packed %d archives of %s, not 1", len(found), r.name)
-	}
-	archive, err := os.ReadFile(found[0])
-	if err != nil {
-		return nil, fmt.Errorf("reading the fetched archive: %w", err)
-	}
-	sum := sha512.Sum512(archive)
-	if got := base64.StdEncoding.EncodeToString(sum[:]); got != r.integrity {
-		return nil, fmt.Errorf("the fetched %s@%s is not the pinned one (sha512-%s, not sha512-%s): it is not used; check npm's registry setting", r.name, r.version, got, r.integrity)
-	}
-	return archive, nil
-}
-
-// npmReason is npm's first line of an error.
-func npmReason(stderr string) string {
-	for line := range strings.SplitSeq(stderr, "\n") {
-		if l := strings.TrimSpace(strings.TrimPrefix(line, "npm error")); strings.HasPrefix(line, "npm error") && l != "" {
-			return firstLine(l)
-		}
-	}
-	return firstLine(stderr)
-}
-
-// unpack writes one file of a gzipped tar archive to path, executable.
-func unpack(archive []byte, name, path string) error {
-	gz, err := gzip.NewReader(bytes.NewReader(archive))
-	if err != nil {
-		return fmt.Errorf("the fetched archive: %w", err)
-	}
-	for tr := tar.NewReader(gz); ; {
-		h, err := tr.Next()
-		if errors.Is(err, io.EOF) {
-			return fmt.Errorf("the fetched archive holds no %s", name)
-		}
-		if err != nil {
-			return fmt.Errorf("the fetched archive: %w", err)
-		}
-		if h.Name != name || h.Typeflag != tar.TypeReg {
-			continue
-		}
-		f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o755) //nolint:gosec // a program
-		if err != nil {
-			return fmt.Errorf("unpacking: %w", err)
-		}
-		_, err = io.Copy(f, tr) //nolint:gosec // its digest is pinned
-		return errors.Join(err, f.Close())
-	}
-}
-
-// lockDir is a lock between processes: a folder that only one can make. One that is
-// older than ten minutes was left behind.
-func lockDir(ctx context.Context, path string) (unlock func(), err error) {
-	const stale = 10 * time.Minute
-	for {
-		err := os.Mkdir(path, 0o750)
-		if err == nil {
-			return func() { _ = os.Remove(path) }, nil
-		}
-		if !errors.Is(err, fs.ErrExist) {
-			return nil, fmt.Errorf("a lock in the cache: %w", err)
-		}
-		if info, err := os.Stat(path); err == nil && time.Since(info.ModTime()) > stale {
-			_ = os.Remove(path)
-			continue
-		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(100 * time.Millisecond):
-		}
+	return &Error{
+		Code: CodeCache, Message: "the cache folder " + cfg.CacheDir + " can't be used (" + err.Error() + ")",
+		Next: "make room in it, or set HOURGLASS_CACHE_DIR to a folder that can be written to", Cause: err,
 	}
 }

@@ -1,66 +1,32 @@
 package workerd
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
-// ProtoHeader and CfHeader carry the scheme that a Worker sees in request.url and the
-// JSON of request.cf. The edge sets them; what a visitor sends under these names must
-// not get through.
-const (
-	ProtoHeader = "X-Hourglass-Proto"
-	CfHeader    = "X-Hourglass-Cf"
-)
-
-// StartError says that a Worker does not start.
-type StartError struct {
-	Worker string // "" when the runtime does not say which
-	Text   string // the runtime's words, without our paths
-}
-
-func (e *StartError) Error() string {
-	if e.Worker == "" {
-		return "the Worker does not start: " + e.Text
-	}
-	return fmt.Sprintf("the Worker %s does not start: %s", e.Worker, e.Text)
-}
-
-// Why a process ended on its own.
-var (
-	ErrSpun    = errors.New("a Worker kept its process busy for too long")
-	ErrMemory  = errors.New("a Worker used more memory than it may")
-	ErrCrashed = errors.New("the runtime ended unexpectedly")
-	ErrStopped = errors.New("the process was stopped")
-)
-
-// Process is one running workerd.
+// Process is one running workerd. Its methods are safe for concurrent use.
 type Process struct {
 	cfg     Config
 	dir     string
+	unlock  func() // of the private folder
 	cmd     *exec.Cmd
-	sink    *sink
-	stderr  *tailBuffer
+	servers servers
+	said    *words
 	routes  map[string]*route
-	ping    *http.Client
-	busy    atomic.Int64 // requests in flight
-	wake    chan struct{}
+	flight  flight
+	dog     *watchdog
+	began   time.Time
 	stop    chan struct{} // closed when we end the process ourselves
 	stopped sync.Once
 	done    chan struct{} // closed when the process is gone
@@ -69,20 +35,22 @@ type Process struct {
 	watch   sync.WaitGroup
 }
 
-// Start starts a process and returns when every Worker of it can answer. A Worker
-// that does not start is a *StartError.
+// Start starts a process and returns when every Worker of it can answer: 25 to 40 ms
+// with one Worker. A Worker that does not start is a *StartError; a machine on which
+// nothing could be started is an *Error. ctx bounds the start alone: the process lives
+// until Stop, or until this program ends in whatever way.
 func Start(ctx context.Context, cfg Config) (*Process, error) {
-	cfg, err := cfg.withDefaults()
+	cfg = cfg.withDefaults()
+	if err := startable(cfg); err != nil {
+		return nil, err
+	}
+	dir, unlock, err := privateDir(cfg.Dir)
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp(cfg.Dir, dirPrefix+strconv.Itoa(os.Getpid())+"-")
-	if err != nil {
-		return nil, fmt.Errorf("workerd: a private folder: %w", err)
-	}
 	p := &Process{
-		cfg: cfg, dir: dir, stderr: &tailBuffer{}, routes: map[string]*route{},
-		wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
+		cfg: cfg, dir: dir, unlock: unlock, said: &words{dir: dir, on: cfg.OnLog}, routes: map[string]*route{},
+		began: time.Now(), stop: make(chan struct{}), done: make(chan struct{}),
 	}
 	if err := p.start(ctx); err != nil {
 		p.cleanUp()
@@ -91,76 +59,120 @@ func Start(ctx context.Context, cfg Config) (*Process, error) {
 	return p, nil
 }
 
+func startable(cfg Config) error {
+	if cfg.Binary == "" {
+		return &Error{Code: CodeBinary, Message: "no runtime was given", Next: "pass the path that Find returned"}
+	}
+	if len(cfg.Workers) == 0 {
+		return &StartError{Text: "there is no Worker to start"}
+	}
+	return nil
+}
+
 // cleanUp removes what the process left.
 func (p *Process) cleanUp() {
-	if p.sink != nil {
-		p.sink.close()
-	}
+	p.servers.close()
 	for _, r := range p.routes {
 		r.transport.CloseIdleConnections()
 	}
-	if p.ping != nil {
-		p.ping.CloseIdleConnections()
-	}
 	_ = os.RemoveAll(p.dir)
+	p.unlock()
 }
 
 func (p *Process) start(ctx context.Context) error {
-	path, err := p.cfg.write(p.dir)
+	config, handlers, err := p.cfg.write(p.dir)
 	if err != nil {
 		return err
 	}
 	if p.cfg.OnTail != nil {
-		if p.sink, err = openSink(p.dir, p.cfg.Workers, p.cfg.OnTail); err != nil {
-			return fmt.Errorf("workerd: listening for the tail: %w", err)
+		handlers = append(handlers, served{path: filepath.Join(p.dir, sinkSocket), handler: &sink{workers: p.cfg.Workers, on: p.cfg.OnTail}})
+	}
+	for _, h := range handlers {
+		if err := p.servers.listen(h.path, h.handler); err != nil {
+			return dirError(p.dir, err)
 		}
 	}
-	control, theirs, err := os.Pipe()
+	control, err := p.spawn(config)
 	if err != nil {
-		return fmt.Errorf("workerd: a pipe: %w", err)
+		return err
 	}
 	defer control.Close() //nolint:errcheck // only read from
-	args := []string{"serve", "--control-fd=3", path}
-	p.cmd = exec.Command(p.cfg.Binary, args...) //nolint:gosec // the binary is ours, verified
-	p.cmd.Dir = p.dir
-	p.cmd.Env = []string{"HOME=" + p.dir, "TMPDIR=" + p.dir, "PATH=/usr/bin:/bin", "LANG=C.UTF-8"}
-	p.cmd.ExtraFiles = []*os.File{theirs}
-	p.cmd.Stdout = io.Discard
-	p.cmd.Stderr = p.stderr
-	exited, err := spawn(p.cmd, p.cfg)
-	_ = theirs.Close()
+	var sweep sync.WaitGroup
+	sweep.Go(func() { Sweep(filepath.Dir(p.dir)) }) // while the runtime starts
+	err = p.ready(ctx, control)
+	sweep.Wait()
 	if err != nil {
-		return fmt.Errorf("workerd: starting it: %w", err)
-	}
-	go p.reap(exited)
-	if err := p.ready(ctx, control); err != nil {
 		p.kill(ErrStopped)
 		<-p.done
 		return err
 	}
-	p.connect()
-	p.watch.Go(p.watchdog)
+	p.said.tell()
+	for i, wk := range p.cfg.Workers {
+		p.routes[wk.Name] = &route{p: p, transport: unixTransport(filepath.Join(p.dir, workerSocket(i)))}
+	}
+	p.dog = newWatchdog(p)
+	p.watch.Go(p.dog.run)
 	return nil
 }
 
-// reap waits for the process and says why it is gone.
-func (p *Process) reap(exited <-chan error) {
-	err := <-exited
+// spawn starts the runtime and gives the pipe on which it tells that it listens.
+func (p *Process) spawn(config string) (control *os.File, err error) {
+	control, theirs, err := os.Pipe()
+	if err != nil {
+		return nil, &Error{Code: CodeBinary, Message: "no pipe could be made for the runtime", Next: "look at this machine's limits on open files", Cause: err}
+	}
+	p.cmd = exec.Command(p.cfg.Binary, "serve", "--control-fd=3", config) //nolint:gosec // the binary is ours, verified
+	p.cmd.Dir = p.dir
+	p.cmd.Env = []string{"HOME=" + p.dir, "TMPDIR=" + p.dir, "PATH=/usr/bin:/bin", "LANG=C.UTF-8"}
+	p.cmd.ExtraFiles = []*os.File{theirs}
+	stdout, stderr := &stream{words: p.said, own: true}, &stream{words: p.said}
+	p.cmd.Stdout, p.cmd.Stderr = stdout, stderr
+	exited, err := spawn(p.cmd, p.cfg)
+	_ = theirs.Close()
+	if err != nil {
+		_ = control.Close()
+		if e, ok := errors.AsType[*Error](err); ok {
+			return nil, e
+		}
+		return nil, &Error{Code: CodeBinary, Message: "the runtime at " + p.cfg.Binary + " can't be run (" + err.Error() + ")",
+			Next: "remove that file so that it is fetched again, or name another", Cause: err}
+	}
+	go func() {
+		err := <-exited
+		stdout.flush()
+		stderr.flush()
+		p.reap(err)
+	}()
+	return control, nil
+}
+
+// reap says why the process is gone.
+func (p *Process) reap(err error) {
+	messages := p.said.messages()
 	switch cause := p.cause.Load(); {
 	case cause != nil:
 		p.err = *cause
-	case strings.Contains(p.stderr.String(), "heap out of memory") || strings.Contains(p.stderr.String(), "Fatal JavaScript"):
-		p.err = ErrMemory
+	case outOfMemory(messages):
+		p.err = fmt.Errorf("%w (%d MiB of JavaScript heap)", ErrMemory, p.cfg.HeapMiB)
 	default:
-		p.err = fmt.Errorf("%w: %v: %s", ErrCrashed, err, firstLine(p.stderr.String())) //nolint:errorlint // one cause is enough
+		p.err = fmt.Errorf("%w: %s", ErrCrashed, lastWords(err, messages, p.dir))
 	}
 	close(p.done)
 }
 
-func firstLine(s string) string {
-	s, _, _ = strings.Cut(strings.TrimSpace(s), "\n")
-	const most = 300
-	return s[:min(len(s), most)]
+// lastWords says in one line how a process ended.
+func lastWords(err error, messages []message, dir string) string {
+	text := "exit status 0"
+	if err != nil {
+		text = err.Error()
+	}
+	for _, m := range messages {
+		if m.level == "fatal" {
+			line, _, _ := strings.Cut(clean(m.text, dir), "\n")
+			return text + ": " + line
+		}
+	}
+	return text
 }
 
 // ready waits until every socket listens, the process ends, or the time is up.
@@ -170,7 +182,7 @@ func (p *Process) ready(ctx context.Context, control *os.File) error {
 	unblock := context.AfterFunc(ctx, func() { _ = control.SetReadDeadline(time.Unix(1, 0)) })
 	defer unblock()
 	dec := json.NewDecoder(control)
-	for range len(p.cfg.Workers) + 1 {
+	for range len(p.cfg.Workers) + 1 { // and the ping
 		var line struct {
 			Event string `json:"event"`
 		}
@@ -195,11 +207,13 @@ func (p *Process) startFailure(ctx context.Context) error {
 	select { // the pipe ends a moment before the process does
 	case <-p.done:
 	case <-time.After(time.Second):
+		p.kill(ErrStopped)
+		<-p.done
 	}
 	if errors.Is(p.err, ErrMemory) {
-		return &StartError{Worker: p.onlyWorker(), Text: "it used more memory than it may while starting"}
+		return &StartError{Worker: p.onlyWorker(), Text: fmt.Sprintf("it used more memory than it may while starting (%d MiB of JavaScript heap)", p.cfg.HeapMiB)}
 	}
-	return parseStart(p.stderr.String(), p.cfg.Workers)
+	return parseStart(p.said.messages(), p.cfg.Workers, p.dir)
 }
 
 func (p *Process) onlyWorker() string {
@@ -209,65 +223,10 @@ func (p *Process) onlyWorker() string {
 	return ""
 }
 
-var (
-	serviceLine = regexp.MustCompile(`(?m)^(?:workerd/[^\n]*?: )?(?:error: )?service w(\d+): `)
-	bundlePath  = regexp.MustCompile(`file:///bundle/`)
-)
-
-// parseStart reads what the runtime said when it did not start.
-func parseStart(stderr string, workers []Worker) error {
-	text := strings.TrimSpace(stderr)
-	e := &StartError{}
-	if m := serviceLine.FindStringSubmatchIndex(text); m != nil {
-		if i, err := strconv.Atoi(text[m[2]:m[3]]); err == nil && i < len(workers) {
-			e.Worker = workers[i].Name
-		}
-		text = text[m[1]:]
-		if next := serviceLine.FindStringIndex(text); next != nil {
-			text = text[:next[0]]
-		}
-	}
-	if e.Worker == "" && len(workers) == 1 {
-		e.Worker = workers[0].Name
-	}
-	text = strings.TrimSpace(bundlePath.ReplaceAllString(text, ""))
-	const most = 4000
-	if len(text) > most {
-		text = strings.ToValidUTF8(text[:most], "") + "…"
-	}
-	if text == "" {
-		text = "the runtime gave no reason"
-	}
-	e.Text = text
-	return e
-}
-
-// connect makes the roads to the Workers.
-func (p *Process) connect() {
-	for i, wk := range p.cfg.Workers {
-		p.routes[wk.Name] = &route{p: p, transport: unixTransport(filepath.Join(p.dir, strconv.Itoa(i)))}
-	}
-	p.ping = &http.Client{Transport: unixTransport(filepath.Join(p.dir, "ping"))}
-}
-
-func unixTransport(path string) *http.Transport {
-	var d net.Dialer
-	return &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			for wait := time.Millisecond; ; wait *= 2 {
-				// The socket is announced a moment before it answers.
-				c, err := d.DialContext(ctx, "unix", path)
-				if err == nil || wait > 64*time.Millisecond || ctx.Err() != nil {
-					return c, err
-				}
-				time.Sleep(wait)
-			}
-		},
-		MaxIdleConnsPerHost: 32, IdleConnTimeout: 30 * time.Second, DisableCompression: true,
-	}
-}
-
-// Transport is the road to a Worker of the process; nil when there is none of that name.
+// Transport is the road to a Worker of the process; nil when there is none of that
+// name. It streams, and passes upgrades on (httputil.ReverseProxy works on it). The
+// URL's host is not looked up: the Worker sees Request.Host. A request that the end of
+// the process cuts off fails with what Err says.
 func (p *Process) Transport(worker string) http.RoundTripper {
 	if r := p.routes[worker]; r != nil {
 		return r
@@ -275,11 +234,25 @@ func (p *Process) Transport(worker string) http.RoundTripper {
 	return nil
 }
 
+// InFlight is the number of requests whose response's body is not closed yet.
+func (p *Process) InFlight() int {
+	n, _, _ := p.flight.state()
+	return n
+}
+
+// Stalled tells for how long the process has not answered; it is about 0 when all is
+// well. Beyond a second or so a caller does better to answer new requests itself
+// (Cloudflare's 1102) than to queue them behind a loop.
+func (p *Process) Stalled() time.Duration { return p.dog.stalled() }
+
+// PID is the process id: of the runtime, or on macOS of the shell that watches it.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
 // Done is closed when the process is gone; Err then tells why.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Err tells why the process is gone: ErrSpun, ErrMemory, ErrCrashed or ErrStopped.
-// It is nil while it runs.
+// Err tells why the process is gone: it wraps ErrSpun, ErrMemory, ErrCrashed or
+// ErrStopped. It is nil while it runs.
 func (p *Process) Err() error {
 	select {
 	case <-p.done:
@@ -292,23 +265,47 @@ func (p *Process) Err() error {
 // kill ends the process at once, for that cause.
 func (p *Process) kill(cause error) {
 	p.cause.CompareAndSwap(nil, &cause)
-	if p.cmd.Process != nil {
-		killGroup(p.cmd.Process)
+	select {
+	case <-p.done:
+	default:
+		killTree(p.cmd.Process)
 	}
 }
 
-// Stop ends the process: it waits for requests in flight until ctx ends, asks it to
-// go, and ends it by force when it does not within a second.
+// Drain waits until no request is in flight, or ctx or the process ends. It refuses no
+// new ones: point them elsewhere first.
+func (p *Process) Drain(ctx context.Context) error {
+	n, _, empty := p.flight.state()
+	if n == 0 {
+		return nil
+	}
+	select {
+	case <-empty:
+		return nil
+	case <-p.done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Stop ends the process: it waits for requests in flight until ctx ends (give ctx a
+// deadline: a stream may last for ever), lingers for what follows the last answer, asks
+// the process to go, and ends it by force when it does not within StopTimeout. It
+// returns when nothing of the process is left. A process that is gone already must be
+// stopped too. Several may call it; all wait for the end.
 func (p *Process) Stop(ctx context.Context) {
 	p.stopped.Do(func() {
-		p.drain(ctx)
+		if p.Drain(ctx) == nil {
+			p.linger(ctx)
+		}
 		close(p.stop)
 		cause := ErrStopped
 		p.cause.CompareAndSwap(nil, &cause)
-		_ = p.cmd.Process.Signal(syscall.SIGTERM)
+		terminate(p.cmd.Process)
 		select {
 		case <-p.done:
-		case <-time.After(time.Second):
+		case <-time.After(p.cfg.StopTimeout):
 			p.kill(ErrStopped)
 			<-p.done
 		}
@@ -317,156 +314,16 @@ func (p *Process) Stop(ctx context.Context) {
 	})
 }
 
-func (p *Process) drain(ctx context.Context) {
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for p.busy.Load() > 0 {
-		select {
-		case <-p.done:
-			return
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
-}
-
-// watchdog asks a trivial socket of the process while requests are in flight: a loop
-// in one Worker blocks all of it, and SIGTERM too (workerd fact sheet, section 4).
-func (p *Process) watchdog() {
-	const every = 250 * time.Millisecond
-	for {
-		select {
-		case <-p.stop:
-			return
-		case <-p.done:
-			return
-		case <-p.wake:
-		}
-		for p.busy.Load() > 0 {
-			if !p.answers() {
-				select {
-				case <-p.stop:
-				default:
-					p.kill(ErrSpun)
-				}
-				return
-			}
-			select {
-			case <-p.stop:
-				return
-			case <-p.done:
-				return
-			case <-time.After(every):
-			}
-		}
-	}
-}
-
-// answers tells whether the process answers a ping within the spin limit.
-func (p *Process) answers() bool {
-	ctx, cancel := context.WithTimeout(context.Background(), p.cfg.SpinLimit)
-	defer cancel()
-	release := context.AfterFunc(ctx, func() {})
-	defer release()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://ping/", nil)
-	if err != nil {
-		return true
-	}
-	resp, err := p.ping.Do(req)
-	if err != nil {
-		return !errors.Is(err, context.DeadlineExceeded) // gone, not spinning: reap knows why
-	}
-	_, _ = io.Copy(io.Discard, resp.Body)
-	return resp.Body.Close() == nil
-}
-
-// route is the road to one Worker. It counts requests in flight.
-type route struct {
-	p         *Process
-	transport *http.Transport
-}
-
-// RoundTrip sends a request to the Worker. When the process ends meanwhile, the error
-// is the process's.
-func (r *route) RoundTrip(req *http.Request) (*http.Response, error) {
-	r.p.busy.Add(1)
-	select {
-	case r.p.wake <- struct{}{}:
-	default:
-	}
-	resp, err := r.transport.RoundTrip(req)
-	if err != nil {
-		r.p.busy.Add(-1)
-		return nil, r.p.reason(req.Context(), err)
-	}
-	resp.Body = r.counted(resp.Body)
-	return resp, nil
-}
-
-// reason tells why a request failed: where the process is going down, its own cause.
-func (p *Process) reason(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return err
+// linger waits until Linger has passed since the last request.
+func (p *Process) linger(ctx context.Context) {
+	_, last, _ := p.flight.state()
+	rest := p.cfg.Linger - time.Since(last)
+	if last.IsZero() || rest <= 0 {
+		return
 	}
 	select {
 	case <-p.done:
-		return p.err
-	case <-time.After(100 * time.Millisecond): // the connection breaks a moment before the process is reaped
-		return err
+	case <-ctx.Done():
+	case <-time.After(rest):
 	}
-}
-
-// counted gives a body that takes the request out of the count when it is closed. A
-// body that can be written to (an upgraded connection) stays one.
-func (r *route) counted(body io.ReadCloser) io.ReadCloser {
-	c := &countedBody{ReadCloser: body, p: r.p}
-	if w, ok := body.(io.Writer); ok {
-		return struct {
-			*countedBody
-			io.Writer
-		}{c, w}
-	}
-	return c
-}
-
-type countedBody struct {
-	io.ReadCloser
-	p    *Process
-	once sync.Once
-}
-
-// Close ends the request.
-func (c *countedBody) Close() error {
-	c.once.Do(func() { c.p.busy.Add(-1) })
-	return c.ReadCloser.Close()
-}
-
-// tailBuffer keeps the first and the last of what was written to it.
-type tailBuffer struct {
-	mu   sync.Mutex
-	head bytes.Buffer
-	last []byte
-}
-
-const bufferHalf = 32 << 10
-
-// Write implements io.Writer.
-func (b *tailBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	n := min(len(p), bufferHalf-b.head.Len())
-	b.head.Write(p[:n])
-	b.last = append(b.last, p[n:]...)
-	if len(b.last) > 2*bufferHalf {
-		b.last = append(b.last[:0], b.last[len(b.last)-bufferHalf:]...)
-	}
-	return len(p), nil
-}
-
-// String is what was kept.
-func (b *tailBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.head.String() + string(b.last)
 }

@@ -155,7 +155,7 @@ func TestMemoryIsBounded(t *testing.T) {
 func TestTailTellsConsoleAndExceptions(t *testing.T) {
 	events := make(chan workerd.TailEvent, 8)
 	p := start(t, workerd.Config{
-		OnTail: func(e workerd.TailEvent) { events <- e },
+		OnTail:  func(e workerd.TailEvent) { events <- e },
 		Workers: []workerd.Worker{worker("t", "export default { async fetch(r, env, ctx) {\n console.log('hi', {a: 1});\n if (new URL(r.url).pathname === '/late') { ctx.waitUntil((async () => { throw new Error('late'); })()); return new Response('ok'); }\n throw new TypeError('boom');\n} };")},
 	})
 	if status, _ := get(t, p, "t", "http://h.sub.workers.dev/"); status != 500 {

@@ -14,7 +14,8 @@ const baselineMiB = 548
 
 // spawn starts the process so that it dies with us, whatever way we die, and bounds
 // its memory. The parent-death signal belongs to the thread that started the child,
-// so that thread waits for it. The channel tells how it ended.
+// so that thread waits for it. In a process group of its own, the runtime does not get
+// the terminal's Ctrl-C: we end it. The channel tells how it ended.
 func spawn(cmd *exec.Cmd, cfg Config) (<-chan error, error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	started := make(chan error)
@@ -23,8 +24,8 @@ func spawn(cmd *exec.Cmd, cfg Config) (<-chan error, error) {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := cmd.Start()
-		if err == nil {
-			limit := uint64(baselineMiB+cfg.DataMiB) << 20 //nolint:gosec // a small positive number
+		if err == nil && cfg.DataMiB > 0 {
+			limit := uint64(baselineMiB+cfg.DataMiB) << 20 //nolint:gosec // a positive number
 			err = unix.Prlimit(cmd.Process.Pid, unix.RLIMIT_DATA, &unix.Rlimit{Cur: limit, Max: limit}, nil)
 			if err != nil {
 				_ = cmd.Process.Kill()
@@ -39,5 +40,8 @@ func spawn(cmd *exec.Cmd, cfg Config) (<-chan error, error) {
 	return exited, <-started
 }
 
-// killGroup ends the process and what it may have started.
-func killGroup(p *os.Process) { _ = syscall.Kill(-p.Pid, syscall.SIGKILL) }
+// killTree ends the process at once. It has no children.
+func killTree(p *os.Process) { _ = p.Kill() }
+
+// terminate asks the process to end.
+func terminate(p *os.Process) { _ = p.Signal(syscall.SIGTERM) }

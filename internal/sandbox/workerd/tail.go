@@ -1,13 +1,13 @@
 package workerd
 
 import (
+	_ "embed"
 	"encoding/json"
 	"io"
-	"net"
 	"net/http"
-	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
-	"time"
 )
 
 // TailEvent is one invocation of a Worker, in the shape of `wrangler tail`'s events
@@ -15,111 +15,66 @@ import (
 type TailEvent struct {
 	Worker  string
 	Version string
-	// Trace is the JSON object of the event, with scriptName and scriptVersion set.
+	// Trace is the JSON object of the event, with scriptName and scriptVersion set:
+	// outcome, exceptions[{name,message,stack,timestamp}], logs[{message[],level,timestamp}],
+	// eventTimestamp, event{request{url,method,headers,cf},response{status}} and more. Times are
+	// Unix milliseconds; a stack's places are "module:line:column". Console output is cut
+	// at 256 KiB an invocation, and truncated is true then.
 	Trace json.RawMessage
 }
 
-// tailWorker forwards what the runtime tells it to a socket of ours. It runs in the
-// runtime, apart from the users' Workers, which can neither see nor call it.
-const tailWorker = `export default {
-  async tail(events, env, ctx) {
-    const out = [];
-    for (const e of events) {
-      const item = {
-        outcome: e.outcome, exceptions: e.exceptions.map((x) => ({ name: x.name, message: x.message, stack: x.stack, timestamp: x.timestamp })),
-        logs: e.logs.map((l) => ({ message: l.message, level: l.level, timestamp: l.timestamp })),
-        eventTimestamp: e.eventTimestamp, event: null, truncated: e.truncated, entrypoint: e.entrypoint, executionModel: e.executionModel,
-        cpuTime: e.cpuTime, wallTime: e.wallTime, diagnosticsChannelEvents: [],
-      };
-      const ev = e.event;
-      if (ev && ev.request) {
-        item.event = { request: { url: ev.request.url, method: ev.request.method, headers: { ...ev.request.headers }, cf: ev.request.cf ?? {} } };
-        if (ev.response) item.event.response = { status: ev.response.status };
-      } else if (ev) {
-        item.event = { ...ev };
-      }
-      out.push(item);
-    }
-    await env.SINK.fetch("http://sink/" + ctx.props.worker, { method: "POST", body: JSON.stringify(out) });
-  },
-};`
+//go:embed tail.js
+var tailWorker string
 
-const maxTailBody = 4 << 20 // bytes of one batch of events
+// maxTailBody bounds one event, in bytes: the tail Worker's bounds, a request's headers,
+// and JSON's escapes.
+const maxTailBody = 4 << 20
 
 // sink receives the tail's events of one process.
 type sink struct {
-	listener net.Listener
-	server   *http.Server
-	done     sync.WaitGroup
+	workers []Worker
+	on      func(TailEvent)
+	mu      sync.Mutex // one event at a time
 }
 
-// openSink listens in dir.
-func openSink(dir string, workers []Worker, on func(TailEvent)) (*sink, error) {
-	l, err := net.Listen("unix", filepath.Join(dir, "sink"))
+// ServeHTTP takes one event.
+func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxTailBody))
 	if err != nil {
-		return nil, err
-	}
-	s := &sink{listener: l}
-	s.server = &http.Server{
-		ReadHeaderTimeout: 5 * time.Second,
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if RefuseConnect(w, r) {
-				return
-			}
-			receive(r, workers, on)
-			w.WriteHeader(http.StatusNoContent)
-		}),
-	}
-	s.done.Go(func() { _ = s.server.Serve(l) })
-	return s, nil
-}
-
-func (s *sink) close() {
-	_ = s.server.Close()
-	s.done.Wait()
-}
-
-// RefuseConnect answers a CONNECT with 405 and ends the connection; it tells whether
-// it did. Answered with 2xx, the Worker that asked would own a raw pipe to the
-// listener and could forge headers (workerd fact sheet, section 3).
-func RefuseConnect(w http.ResponseWriter, r *http.Request) bool {
-	if r.Method != http.MethodConnect {
-		return false
-	}
-	w.Header().Set("Connection", "close")
-	http.Error(w, "CONNECT is refused here", http.StatusMethodNotAllowed)
-	return true
-}
-
-func receive(r *http.Request, workers []Worker, on func(TailEvent)) {
-	raw, err := io.ReadAll(io.LimitReader(r.Body, maxTailBody))
-	if err != nil {
+		http.Error(w, "too large", http.StatusRequestEntityTooLarge)
 		return
 	}
-	var items []map[string]any
-	var index int
-	if json.Unmarshal(raw, &items) != nil || json.Unmarshal([]byte(r.URL.Path[1:]), &index) != nil || index < 0 || index >= len(workers) {
+	i, err := strconv.Atoi(strings.TrimPrefix(r.URL.Path, "/"))
+	if err != nil || i < 0 || i >= len(s.workers) {
+		http.Error(w, "no such Worker", http.StatusNotFound)
 		return
 	}
-	wk := workers[index]
-	for _, item := range items {
-		item["scriptName"] = wk.Name
-		if wk.Version != "" {
-			item["scriptVersion"] = map[string]string{"id": wk.Version}
-		}
-		hideHeaders(item)
-		trace, err := json.Marshal(item)
-		if err == nil {
-			on(TailEvent{Worker: wk.Name, Version: wk.Version, Trace: trace})
-		}
+	var item map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &item); err != nil || item == nil {
+		http.Error(w, "not an event", http.StatusBadRequest)
+		return
 	}
+	e, err := attributed(item, s.workers[i])
+	if err != nil {
+		http.Error(w, "not an event", http.StatusBadRequest)
+		return
+	}
+	s.mu.Lock()
+	s.on(e)
+	s.mu.Unlock()
+	w.WriteHeader(http.StatusNoContent)
 }
 
-// hideHeaders takes our own plumbing out of an event's request headers.
-func hideHeaders(item map[string]any) {
-	ev, _ := item["event"].(map[string]any)
-	req, _ := ev["request"].(map[string]any)
-	headers, _ := req["headers"].(map[string]any)
-	delete(headers, "x-hourglass-proto")
-	delete(headers, "x-hourglass-cf")
+// attributed says in the event whose it is: the runtime leaves that out.
+func attributed(item map[string]json.RawMessage, wk Worker) (e TailEvent, err error) {
+	if item["scriptName"], err = json.Marshal(wk.Name); err != nil {
+		return e, err
+	}
+	if wk.Version != "" {
+		if item["scriptVersion"], err = json.Marshal(map[string]string{"id": wk.Version}); err != nil {
+			return e, err
+		}
+	}
+	trace, err := json.Marshal(item)
+	return TailEvent{Worker: wk.Name, Version: wk.Version, Trace: trace}, err
 }
