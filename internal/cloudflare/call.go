@@ -36,11 +36,17 @@ const (
 // sdkCall is one call of a service of the SDK, with these options on top of its own.
 type sdkCall func(ctx context.Context, opts ...option.RequestOption) error
 
-// call makes one API call through the SDK and gives the envelope's result. The SDK
-// builds the request; the answer is read and judged here, because the SDK takes an
-// answer of status 200 that says success:false for a success, and one that is not
-// JSON for a mistake of the program.
+// send makes one request and reads its answer, whatever that is.
+type send func(ctx context.Context) (*answer, error)
+
+// call makes one API call through the SDK and gives the envelope's result.
 func (c *Client) call(ctx context.Context, t try, do sdkCall) (json.RawMessage, error) {
+	return c.trying(ctx, t, func(ctx context.Context) (*answer, error) { return bySDK(ctx, do) })
+}
+
+// trying makes one API call, again where that is allowed and of use, and gives the
+// envelope's result.
+func (c *Client) trying(ctx context.Context, t try, do send) (json.RawMessage, error) {
 	result, f := c.callOnce(ctx, t, do)
 	if f == nil {
 		return result, nil
@@ -64,9 +70,20 @@ func (c *Client) call(ctx context.Context, t try, do sdkCall) (json.RawMessage, 
 	return result, nil
 }
 
-func (c *Client) callOnce(ctx context.Context, t try, do sdkCall) (json.RawMessage, *failure) {
+func (c *Client) callOnce(ctx context.Context, t try, do send) (json.RawMessage, *failure) {
 	limited, cancel := context.WithTimeout(ctx, t.timeout)
 	defer cancel()
+	got, err := do(limited)
+	if err != nil {
+		return nil, c.noAnswer(ctx, limited, t.doing, err)
+	}
+	return c.judge(got, t.doing)
+}
+
+// bySDK lets the SDK build and send the request. The answer is read here and judged by
+// us, because the SDK takes an answer of status 200 that says success:false for a
+// success, and one that is not JSON for a mistake of the program.
+func bySDK(ctx context.Context, do sdkCall) (*answer, error) {
 	var got *answer
 	var failed error
 	catch := func(req *http.Request, next option.MiddlewareNext) (*http.Response, error) {
@@ -82,16 +99,16 @@ func (c *Client) callOnce(ctx context.Context, t try, do sdkCall) (json.RawMessa
 		return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: http.NoBody, Request: req}, nil
 	}
 	var ignored []byte
-	err := do(limited, option.WithMiddleware(catch), option.WithResponseBodyInto(&ignored))
+	err := do(ctx, option.WithMiddleware(catch), option.WithResponseBodyInto(&ignored))
 	switch {
 	case got != nil:
-		return c.judge(got, t.doing)
+		return got, nil
 	case failed != nil:
-		return nil, c.noAnswer(ctx, limited, t.doing, failed)
+		return nil, failed
 	case err != nil:
-		return nil, c.noAnswer(ctx, limited, t.doing, err)
+		return nil, err //nolint:wrapcheck // it is worded by who knows the call
 	}
-	return nil, &failure{err: internal(errors.New("a call without an answer"))}
+	return nil, internal(errors.New("a call without an answer"))
 }
 
 // noAnswer says why there is no whole answer. limited is ctx with the call's own time limit.

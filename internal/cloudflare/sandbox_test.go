@@ -172,13 +172,8 @@ func watch(t *testing.T, c *cloudflare.Client, e *cloudflare.Edge, acct *deploy.
 	for i, path := range []string{"/fine", "/boom"} {
 		probe := fmt.Sprintf("p_%d", i)
 		res := fetch(t, e, host, path, http.Header{deploy.ProbeHeader: {probe}})
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		ev, err := tail.Next(ctx)
-		cancel()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if ev.ProbeID != probe || ev.VersionID != version || len(ev.Logs) != 1 || ev.Logs[0] != "asked for "+path {
+		ev := eventOf(t, tail, probe)
+		if ev.VersionID != version || len(ev.Logs) != 1 || ev.Logs[0] != "asked for "+path {
 			t.Errorf("%s: event %+v, want version %s", path, ev, version)
 		}
 		if path == "/fine" {
@@ -193,6 +188,23 @@ func watch(t *testing.T, c *cloudflare.Client, e *cloudflare.Edge, acct *deploy.
 		x := ev.Exceptions[0]
 		if x.Name != "TypeError" || x.Message != "no such thing" || !strings.Contains(x.Stack, "index.js:3:") {
 			t.Errorf("exception %+v", x)
+		}
+	}
+}
+
+// eventOf gives the event of a probe. What was asked before the tail was open may
+// still come, too.
+func eventOf(t *testing.T, tail deploy.Tail, probe string) deploy.TraceEvent {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	for {
+		ev, err := tail.Next(ctx)
+		if err != nil {
+			t.Fatalf("no event of %s: %v", probe, err)
+		}
+		if ev.ProbeID == probe {
+			return ev
 		}
 	}
 }
