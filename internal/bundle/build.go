@@ -260,6 +260,9 @@ func buildFailed(rows []deploy.Diagnostic) *deploy.Error {
 
 // metafile is what is read of esbuild's own account of a bundle.
 type metafile struct {
+	Inputs map[string]struct {
+		Format string `json:"format"` // esm, cjs or ""
+	} `json:"inputs"`
 	Outputs map[string]struct {
 		EntryPoint string                                   `json:"entryPoint"`
 		Exports    []string                                 `json:"exports"`
@@ -288,7 +291,7 @@ func (b *build) collect(res api.BuildResult) error {
 		if out.EntryPoint == "" {
 			continue
 		}
-		if len(out.Exports) == 0 {
+		if len(out.Exports) == 0 || meta.Inputs[out.EntryPoint].Format == "cjs" {
 			return serviceWorkerError(b.f.show(b.entry))
 		}
 		for input, in := range out.Inputs {

@@ -1,6 +1,7 @@
 package bundle_test
 
 import (
+	"runtime"
 	"strings"
 	"testing"
 
@@ -59,4 +60,11 @@ func BenchmarkPlainWorker(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// heap is how much was ever allocated, in bytes.
+func heap() uint64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.TotalAlloc
 }

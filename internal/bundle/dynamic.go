@@ -193,7 +193,7 @@ func (l *loader) rename(name, code string, calls []dynamicCall) string {
 		var id string
 		if table := l.globTable(name, code[c.end:], word); table != "" {
 			id = fresh(c.end - c.at)
-			fmt.Fprintf(&tail, "\nvar %s = (table => path => { var fn = table[path]; if (fn) return fn(); throw new Error(\"Module not found in bundle: \" + path); })({%s});", id, table)
+			fmt.Fprintf(&tail, "\nfunction %s(path) { var fn = ({%s})[path]; if (fn) return fn(); throw new Error(\"Module not found in bundle: \" + path); }", id, table)
 		} else if id = opaque[c.require]; id == "" {
 			id = fresh(c.end - c.at)
 			opaque[c.require] = id

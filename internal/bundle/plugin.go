@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"maps"
 	"path"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -40,9 +41,26 @@ type loader struct {
 
 func (l *loader) plugin() api.Plugin {
 	return api.Plugin{Name: "hourglass", Setup: func(b api.PluginBuild) {
-		b.OnResolve(api.OnResolveOptions{Filter: ".*"}, l.onResolve)
-		b.OnLoad(api.OnLoadOptions{Filter: ".*"}, l.onLoad)
+		b.OnResolve(api.OnResolveOptions{Filter: ".*"}, func(args api.OnResolveArgs) (res api.OnResolveResult, err error) {
+			defer l.catch(&err)
+			return l.onResolve(args)
+		})
+		b.OnLoad(api.OnLoadOptions{Filter: ".*"}, func(args api.OnLoadArgs) (res api.OnLoadResult, err error) {
+			defer l.catch(&err)
+			return l.onLoad(args)
+		})
 	}}
+}
+
+// catch turns a panic in a callback into an error: the callbacks run in goroutines of
+// esbuild, where a panic would end the whole server.
+func (l *loader) catch(err *error) {
+	if p := recover(); p != nil {
+		*err = l.files.stop(&deploy.Error{
+			Code: deploy.CodeInternal, Message: "an internal error while bundling", Next: "Tell the user to report it with the project's files.",
+			Cause: fmt.Errorf("panic: %v\n%s", p, debug.Stack()),
+		})
+	}
 }
 
 func (l *loader) row(d deploy.Diagnostic) {
