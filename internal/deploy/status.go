@@ -10,27 +10,28 @@ const (
 	maxListed  = 50               // sessions in one status
 	probeFresh = 10 * time.Second // how old a probe may be to be shown again
 	probeLimit = 3 * time.Second  // how long one probe of a status may take
-	clockFresh = 250 * time.Millisecond
 )
 
-// clockAsk keeps status calls from asking the API's time all at once.
+// clockAsk keeps status calls that come at once from asking the API's time each.
 type clockAsk struct {
 	mu   sync.Mutex
-	last time.Time
+	last time.Time // when the last question was put
 }
 
-// askClock hears the API's time, unless that was done just now. Not to be answered
-// is no error: our own clock runs on.
+// askClock hears the API's time; who waited while another asked has heard it too. Not
+// to be answered is no error: our own clock runs on.
 func (s *Service) askClock(ctx context.Context) {
+	came := time.Now()
 	s.clock.mu.Lock()
 	defer s.clock.mu.Unlock()
-	if time.Since(s.clock.last) < clockFresh {
+	if s.clock.last.After(came) {
 		return
 	}
 	ctx, stop := context.WithTimeout(ctx, 2*time.Second)
 	defer stop()
+	asked := time.Now()
 	if _, err := s.cfg.Cloud.AskClock(ctx); err == nil {
-		s.clock.last = time.Now()
+		s.clock.last = asked
 	}
 }
 

@@ -1,0 +1,193 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/hourglass-mcp/hourglass/internal/deploy"
+)
+
+// process is what a command sees of the world around it.
+type process struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	env            func(string) (string, bool)
+}
+
+// grammar is the whole command line. Flags win over the environment (HOURGLASS_*),
+// which wins over the settings file.
+type grammar struct {
+	options
+
+	Stdio   stdioCmd   `cmd:"" default:"withargs" help:"Serve MCP on standard input and output (the default)."`
+	Sandbox sandboxCmd `cmd:"" help:"Run our own small Cloudflare on loopback, for tests and trying things out."`
+	Demo    demoCmd    `cmd:"" help:"Show the main job from end to end on the sandbox."`
+	Deploy  deployCmd  `cmd:"" help:"Put a folder live on a temporary account, as the tool deploy_temporary does."`
+	Status  statusCmd  `cmd:"" help:"Tell what is live and for how long, as the tool status does."`
+	Setup   setupCmd   `cmd:"" help:"Accept the terms and configure a client, in your own terminal."`
+	Doctor  doctorCmd  `cmd:"" help:"Tell what is missing here and how to get it."`
+	Version versionCmd `cmd:"" help:"Print the version."`
+}
+
+// options are the settings that every command shares.
+type options struct {
+	Config      string            `help:"Settings file (JSONC). Default: hourglass.jsonc in the configuration folder, if it is there." placeholder:"FILE"`
+	Platform    string            `help:"Where accounts come from: cloudflare, or sandbox (inside this process)." enum:"cloudflare,sandbox" default:"cloudflare"`
+	APIBaseURL  string            `name:"api-base-url" help:"Another API in place of Cloudflare's." placeholder:"URL"`
+	EdgeURL     string            `name:"edge-url" help:"Where Workers of that API answer when workers.dev can't be reached." placeholder:"URL"`
+	StateDir    string            `help:"Where sessions are kept. Default: hourglass under XDG_STATE_HOME." placeholder:"DIR"`
+	CacheDir    string            `help:"Where fetched parts are kept. Default: hourglass in the user's cache folder." placeholder:"DIR"`
+	Root        []string          `help:"A folder that project_dir may be in; repeatable. Default: the current folder." placeholder:"DIR" sep:"none"`
+	Label       map[string]string `help:"Who or what this server works for; repeatable, trusted." placeholder:"K=V" mapsep:"none"`
+	ReadOnly    bool              `help:"Allow bundle and status only."`
+	AcceptTerms bool              `help:"Accept Cloudflare's Terms of Service and Privacy Policy for every temporary account made from here."`
+	LogLevel    string            `help:"debug, info, warn or error." enum:"debug,info,warn,error" default:"info"`
+}
+
+// exitError carries an exit code through kong. Its cause was told already when quiet.
+type exitError struct {
+	code  int
+	quiet bool
+	cause error
+}
+
+func (e *exitError) Error() string { return fmt.Sprintf("exit %d: %v", e.code, e.cause) }
+func (e *exitError) Unwrap() error { return e.cause }
+
+// Exit codes of deploy and status; other commands use 0 and 1.
+const (
+	exitOK         = 0
+	exitElse       = 1
+	exitRefused    = 2
+	exitNotServing = 3
+)
+
+// run parses and runs one command and gives the exit code.
+func run(ctx context.Context, args []string, p process) int {
+	var g grammar
+	exited := -1
+	parser, err := kong.New(&g,
+		kong.Name("mcp-server"),
+		kong.Description("Hourglass: deploy tools for LLM agents on Cloudflare's temporary accounts."),
+		kong.Writers(p.stdout, p.stderr),
+		kong.Exit(func(code int) { exited = code; panic(exitPanic{}) }),
+		kong.DefaultEnvars("HOURGLASS"),
+		kong.UsageOnError(),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Bind(p),
+		kong.Bind(&g.options),
+	)
+	if err != nil {
+		fmt.Fprintln(p.stderr, "mcp-server:", err)
+		return exitElse
+	}
+	return parseAndRun(parser, args, p, &exited)
+}
+
+// exitPanic leaves kong where it wants to end the process (--help).
+type exitPanic struct{}
+
+func parseAndRun(parser *kong.Kong, args []string, p process, exited *int) (code int) {
+	defer func() {
+		if r := recover(); r != nil {
+			if _, ours := r.(exitPanic); !ours {
+				panic(r)
+			}
+			code = *exited
+		}
+	}()
+	settings, err := settingsFile(args, p)
+	if err == nil && settings != nil {
+		err = kong.Resolvers(settings).Apply(parser)
+	}
+	var k *kong.Context
+	if err == nil {
+		k, err = parser.Parse(args)
+	}
+	if err != nil {
+		fmt.Fprintf(p.stderr, "mcp-server: %v\nRun `mcp-server --help` for what there is.\n", err)
+		return exitRefused
+	}
+	return report(k.Run(), p.stderr)
+}
+
+// report tells an error on stderr and gives the exit code.
+func report(err error, w io.Writer) int {
+	if err == nil {
+		return exitOK
+	}
+	exit, ok := errors.AsType[*exitError](err)
+	code := exitElse
+	if ok {
+		code = exit.code
+		if exit.quiet {
+			return code
+		}
+		err = exit.cause
+	}
+	tell(err, w)
+	return code
+}
+
+// tell prints an error for a person: the sentence, then what to do.
+func tell(err error, w io.Writer) {
+	e, ok := errors.AsType[*deploy.Error](err)
+	if !ok {
+		fmt.Fprintln(w, "mcp-server:", err)
+		return
+	}
+	fmt.Fprintf(w, "mcp-server: %s (%s)\n", e.Message, e.Code)
+	for _, d := range e.Diagnostics {
+		if d.File != "" {
+			fmt.Fprintf(w, "  %s:%d:%d: %s\n", d.File, d.Line, d.Column, d.Text)
+		} else {
+			fmt.Fprintf(w, "  %s\n", d.Text)
+		}
+	}
+	if e.Next != "" {
+		fmt.Fprintf(w, "  %s\n", e.Next)
+	}
+}
+
+// stringOr gives the first that is not empty.
+func stringOr(values ...string) string {
+	for _, v := range values {
+		if v != "" {
+			return v
+		}
+	}
+	return ""
+}
+
+// foreignCredentials names what is in the environment or on the disk that could act
+// on a real account. It is never read: a temporary deployment must not be able to
+// land in a real account.
+func foreignCredentials(p process) []string {
+	var seen []string
+	for _, name := range []string{
+		"CLOUDFLARE_API_TOKEN", "CLOUDFLARE_API_KEY", "CLOUDFLARE_EMAIL", "CLOUDFLARE_ACCOUNT_ID",
+		"CF_API_TOKEN", "CF_API_KEY",
+	} {
+		if v, ok := p.env(name); ok && v != "" {
+			seen = append(seen, name)
+		}
+	}
+	home, _ := p.env("HOME")
+	config, _ := p.env("XDG_CONFIG_HOME")
+	for _, dir := range []string{home + "/.wrangler", stringOr(config, home+"/.config") + "/.wrangler"} {
+		if strings.HasPrefix(dir, "/.") {
+			continue // no home
+		}
+		if _, err := os.Stat(dir + "/config/default.toml"); err == nil {
+			seen = append(seen, "wrangler's login")
+			break
+		}
+	}
+	return seen
+}

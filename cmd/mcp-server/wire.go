@@ -1,0 +1,270 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+
+	"github.com/rs/zerolog"
+
+	"github.com/hourglass-mcp/hourglass/internal/bundle"
+	"github.com/hourglass-mcp/hourglass/internal/cloudflare"
+	"github.com/hourglass-mcp/hourglass/internal/deploy"
+	"github.com/hourglass-mcp/hourglass/internal/sandbox"
+	"github.com/hourglass-mcp/hourglass/internal/sandbox/workerd"
+	"github.com/hourglass-mcp/hourglass/internal/session"
+	"github.com/hourglass-mcp/hourglass/internal/web"
+)
+
+// principal is who calls on stdio and from the command line: the local user.
+const principal = "local"
+
+// house is every room, built and wired. Nothing else builds them.
+type house struct {
+	service  *deploy.Service
+	cloudAPI deploy.Cloud
+	log      zerolog.Logger
+	closers  []func() error
+}
+
+// close ends what was built, the last first.
+func (h *house) close() error {
+	var errs []error
+	for i := len(h.closers) - 1; i >= 0; i-- {
+		errs = append(errs, h.closers[i]())
+	}
+	return errors.Join(errs...)
+}
+
+func (h *house) onClose(f func() error) { h.closers = append(h.closers, f) }
+
+// build makes every room from the options. forward opens loopback forwarders for
+// Workers that can't be reached by their own name; a command that ends at once does
+// without.
+func build(ctx context.Context, o *options, p process) (*house, error) {
+	h := &house{}
+	redactor := deploy.NewRedactor()
+	h.log = newLogger(redactor.Writer(p.stderr), o.LogLevel)
+	if seen := foreignCredentials(p); len(seen) > 0 {
+		h.log.Warn().Strs("ignored", seen).Msg("Cloudflare credentials were seen and are never used: temporary deployments stay on temporary accounts")
+	}
+	fail := func(err error) (*house, error) { return nil, errors.Join(err, h.close()) }
+	stateDir, err := stateDir(o, p)
+	if err != nil {
+		return fail(err)
+	}
+	roots, err := roots(o, p)
+	if err != nil {
+		return fail(err)
+	}
+	cache, err := cacheDir(o)
+	if err != nil {
+		return fail(err)
+	}
+	bundler, err := bundle.New(bundle.Config{Roots: roots, CacheDir: cache})
+	if err != nil {
+		return fail(err)
+	}
+	store, err := session.Open(ctx, session.Config{Dir: stateDir})
+	if err != nil {
+		return fail(err)
+	}
+	h.onClose(store.Close)
+	cloud, edge, err := h.cloud(ctx, o, p, redactor)
+	if err != nil {
+		return fail(err)
+	}
+	h.cloudAPI = cloud
+	site, err := web.New(web.Config{Logger: h.log, Redactor: redactor})
+	if err != nil {
+		return fail(err)
+	}
+	h.onClose(site.Close)
+	service, err := deploy.New(deploy.Config{
+		Bundler: bundler, Booter: booter(o, p), Cloud: cloud, Edge: edge, Store: store, Pages: site,
+		Redactor: redactor, ReadOnly: o.ReadOnly, TermsAccepted: o.AcceptTerms,
+	})
+	if err != nil {
+		return fail(err)
+	}
+	site.Bind(service)
+	h.service = service
+	return h, nil
+}
+
+// cloud builds the client of the API that the options name: Cloudflare's, another
+// one, or the sandbox inside this process.
+func (h *house) cloud(ctx context.Context, o *options, p process, redactor *deploy.Redactor) (deploy.Cloud, deploy.Edge, error) {
+	api, edgeURL, instance := o.APIBaseURL, o.EdgeURL, ""
+	if o.Platform == "sandbox" && api == "" {
+		box, err := startSandbox(ctx, o, p, sandbox.Config{})
+		if err != nil {
+			return nil, nil, err
+		}
+		h.onClose(box.Close)
+		urls := box.URLs()
+		api, edgeURL, instance = urls.API, urls.Edge, deploy.NewID("sandbox")
+	}
+	client, err := cloudflare.New(cloudflare.Config{
+		BaseURL: api, Instance: instance, UserAgent: "hourglass/" + version, Secret: redactor.Add,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	h.onClose(client.Close)
+	edge, err := cloudflare.NewEdge(cloudflare.EdgeConfig{URL: edgeURL})
+	if err != nil {
+		return nil, nil, err
+	}
+	h.onClose(edge.Close)
+	return client, edge, nil
+}
+
+// startSandbox starts the sandbox with the runtime, which is fetched when it is first
+// needed and not before.
+func startSandbox(ctx context.Context, o *options, p process, cfg sandbox.Config) (*sandbox.Sandbox, error) {
+	cache, err := cacheDir(o)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Workerd = func(ctx context.Context) (workerd.Binary, error) {
+		return workerd.Find(ctx, workerd.FindConfig{CacheDir: cache, Progress: func(line string) { fmt.Fprintln(p.stderr, line) }})
+	}
+	box, err := sandbox.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return box, box.Start(ctx)
+}
+
+// booter gives the preflight's boot where the runtime is on this machine already.
+func booter(o *options, _ process) deploy.Booter {
+	cache, err := cacheDir(o)
+	if err != nil {
+		return nil
+	}
+	return &boot{cache: cache}
+}
+
+func newLogger(w io.Writer, level string) zerolog.Logger {
+	l, err := zerolog.ParseLevel(level)
+	if err != nil {
+		l = zerolog.InfoLevel
+	}
+	return zerolog.New(w).Level(l).With().Timestamp().Logger()
+}
+
+// stateDir is where sessions are kept.
+func stateDir(o *options, p process) (string, error) {
+	if o.StateDir != "" {
+		return filepath.Abs(o.StateDir)
+	}
+	if dir, _ := p.env("XDG_STATE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "hourglass"), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", errors.New("there is no home folder to keep sessions in: name one with --state-dir")
+	}
+	return filepath.Join(home, ".local", "state", "hourglass"), nil
+}
+
+// cacheDir is where fetched parts are kept.
+func cacheDir(o *options) (string, error) {
+	if o.CacheDir != "" {
+		return filepath.Abs(o.CacheDir)
+	}
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return "", errors.New("there is no cache folder: name one with --cache-dir")
+	}
+	return filepath.Join(dir, "hourglass"), nil
+}
+
+// roots are the folders that project_dir may be in. By default the current folder;
+// the root of the disk and the home folder are never roots.
+func roots(o *options, p process) ([]string, error) {
+	home, _ := p.env("HOME")
+	var out []string
+	for _, dir := range o.Root {
+		abs, err := rootPath(dir)
+		if err != nil {
+			return nil, fmt.Errorf("--root %s: %w", dir, err)
+		}
+		if never(abs, home) {
+			return nil, fmt.Errorf("--root %s: the root of the disk and the home folder are never roots; name the project's folder", dir)
+		}
+		out = append(out, abs)
+	}
+	if len(o.Root) > 0 {
+		return out, nil
+	}
+	cwd, err := os.Getwd()
+	if err != nil {
+		return nil, nil // a current folder that is gone is no root
+	}
+	if abs, err := rootPath(cwd); err == nil && !never(abs, home) {
+		out = append(out, abs)
+	}
+	return out, nil
+}
+
+func rootPath(dir string) (string, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	abs, err = filepath.EvalSymlinks(abs)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", errors.New("there is no such folder")
+	}
+	if err != nil {
+		return "", err
+	}
+	info, err := os.Stat(abs)
+	if err == nil && !info.IsDir() {
+		err = errors.New("it is not a folder")
+	}
+	return abs, err
+}
+
+func never(abs, home string) bool {
+	if filepath.Dir(abs) == abs {
+		return true
+	}
+	if home == "" {
+		return false
+	}
+	real, err := filepath.EvalSymlinks(home)
+	return err == nil && real == abs
+}
+
+// labels are the operator's, checked.
+func labels(o *options) (map[string]string, error) {
+	for k := range o.Label {
+		if strings.TrimSpace(k) == "" {
+			return nil, errors.New("--label: a label is key=value")
+		}
+	}
+	return o.Label, nil
+}
+
+// buildVersion is the version with the commit, where the build knows it.
+func buildVersion() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return version
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && len(s.Value) >= 12 {
+			return version + " (" + s.Value[:12] + ")"
+		}
+	}
+	return version
+}

@@ -1,0 +1,207 @@
+package session
+
+import (
+	"bytes"
+	"compress/flate"
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/hourglass-mcp/hourglass/internal/deploy"
+)
+
+func hash(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:])
+}
+
+// SaveClaim implements deploy.Store. The page's token is looked up by its hash, so
+// that the store can't be read for it.
+func (s *Store) SaveClaim(ctx context.Context, c deploy.Claim) error {
+	if _, err := s.use(ctx); err != nil {
+		return err
+	}
+	token := s.seal.seal([]byte(c.PageToken.Reveal()), place("claims", "page_token", c.ID))
+	_, err := s.exec(ctx, `INSERT INTO claims (id, session_id, account_id, principal, page_hash, page_token, state, message, digest,
+			asked_at, expires_at, decided_at, browser, added)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, (SELECT COALESCE(MAX(added), 0) + 1 FROM claims))`,
+		c.ID, c.SessionID, c.AccountID, c.Principal, hash(c.PageToken.Reveal()), token, string(c.State), c.Message, c.Digest,
+		millis(c.AskedAt), millis(c.ExpiresAt), millis(c.DecidedAt), c.Browser)
+	return err
+}
+
+func (s *Store) claim(ctx context.Context, query string, args ...any) (*deploy.Claim, error) {
+	var found *deploy.Claim
+	err := s.query(ctx, func(r *sql.Rows) error {
+		var c deploy.Claim
+		var token []byte
+		var state string
+		var asked, expires, decided int64
+		err := r.Scan(&c.ID, &c.SessionID, &c.AccountID, &c.Principal, &token, &state, &c.Message, &c.Digest, &asked, &expires, &decided, &c.Browser)
+		if err != nil {
+			return err
+		}
+		plain, err := s.seal.open(token, place("claims", "page_token", c.ID))
+		if err != nil {
+			return err
+		}
+		c.PageToken, c.State = deploy.Secret(plain), deploy.ClaimState(state)
+		c.AskedAt, c.ExpiresAt, c.DecidedAt = moment(asked), moment(expires), moment(decided)
+		found = &c
+		return nil
+	}, `SELECT id, session_id, account_id, principal, page_token, state, message, digest, asked_at, expires_at, decided_at, browser
+		FROM claims `+query, args...)
+	return found, err
+}
+
+// Claim implements deploy.Store.
+func (s *Store) Claim(ctx context.Context, sessionID string) (*deploy.Claim, error) {
+	return s.claim(ctx, "WHERE session_id = $1 ORDER BY added DESC LIMIT 1", sessionID)
+}
+
+// ClaimByPage implements deploy.Store.
+func (s *Store) ClaimByPage(ctx context.Context, pageToken string) (*deploy.Claim, error) {
+	return s.claim(ctx, "WHERE page_hash = $1", hash(pageToken))
+}
+
+// DecideClaim implements deploy.Store.
+func (s *Store) DecideClaim(ctx context.Context, id string, from, to deploy.ClaimState, browser string, at time.Time) (bool, error) {
+	n, err := s.exec(ctx, "UPDATE claims SET state = $1, browser = $2, decided_at = $3 WHERE id = $4 AND state = $5",
+		string(to), browser, millis(at), id, string(from))
+	return n == 1, err
+}
+
+// BeginCall implements deploy.Store. A key whose holder has not renewed or ended it
+// within the lease is free again: its process is gone.
+func (s *Store) BeginCall(ctx context.Context, principal, key, args string, at time.Time) (deploy.CallState, []byte, error) {
+	if _, err := s.use(ctx); err != nil {
+		return 0, nil, err
+	}
+	state, result := deploy.CallNew, []byte(nil)
+	err := s.transact(ctx, func(tx *sql.Tx) error {
+		var had string
+		var lease int64
+		var kept []byte
+		err := tx.QueryRowContext(ctx, "SELECT args, lease_at, result FROM calls WHERE principal = $1 AND idem_key = $2", principal, key).Scan(&had, &lease, &kept)
+		age := at.Sub(moment(lease))
+		switch {
+		case errors.Is(err, sql.ErrNoRows):
+		case err != nil:
+			return fmt.Errorf("reading: %w", err)
+		case kept == nil && age > s.cfg.CallLease || age > s.cfg.CallTTL:
+		case had != args:
+			return deploy.Errorf(deploy.CodeIdempotency, "Use a new idempotency key for a different call, or repeat the first call exactly.",
+				"this idempotency key was used for a call with other arguments")
+		case kept == nil:
+			state = deploy.CallRunning
+			return nil
+		default:
+			state = deploy.CallDone
+			result, err = s.seal.open(kept, place("calls", "result", principal, key))
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `INSERT INTO calls (principal, idem_key, args, owner, lease_at, result) VALUES ($1, $2, $3, $4, $5, NULL)
+			ON CONFLICT (principal, idem_key) DO UPDATE SET args = excluded.args, owner = excluded.owner, lease_at = excluded.lease_at, result = NULL`,
+			principal, key, args, s.owner, millis(at))
+		return err
+	})
+	return state, result, err
+}
+
+// FinishCall implements deploy.Store. A key that another process took over meanwhile
+// is left to it.
+func (s *Store) FinishCall(ctx context.Context, principal, key string, result []byte) error {
+	if _, err := s.use(ctx); err != nil {
+		return err
+	}
+	if result == nil {
+		_, err := s.exec(ctx, "DELETE FROM calls WHERE principal = $1 AND idem_key = $2 AND owner = $3", principal, key, s.owner)
+		return err
+	}
+	_, err := s.exec(ctx, "UPDATE calls SET result = $1 WHERE principal = $2 AND idem_key = $3 AND owner = $4",
+		s.seal.seal(result, place("calls", "result", principal, key)), principal, key, s.owner)
+	return err
+}
+
+// SaveArtifact implements deploy.Store. Artifacts are compressed, then sealed: the
+// plain variables in them may be secrets.
+func (s *Store) SaveArtifact(ctx context.Context, principal string, a *deploy.Artifact) error {
+	if _, err := s.use(ctx); err != nil {
+		return err
+	}
+	now := millis(s.cfg.Now())
+	n, err := s.exec(ctx, "UPDATE artifacts SET used_at = $1 WHERE principal = $2 AND bundle_id = $3", now, principal, a.BundleID())
+	if err != nil || n > 0 {
+		return err
+	}
+	packed, err := pack(a)
+	if err != nil {
+		return storeError(err)
+	}
+	sealed := s.seal.seal(packed, place("artifacts", "sealed", principal, a.BundleID()))
+	_, err = s.exec(ctx, `INSERT INTO artifacts (principal, bundle_id, sealed, bytes, used_at) VALUES ($1, $2, $3, $4, $5)
+		ON CONFLICT (principal, bundle_id) DO UPDATE SET used_at = excluded.used_at`, principal, a.BundleID(), sealed, len(sealed), now)
+	if err != nil {
+		return err
+	}
+	_, err = s.exec(ctx, `DELETE FROM artifacts WHERE principal = $1 AND bundle_id IN (
+		SELECT bundle_id FROM (
+			SELECT bundle_id, SUM(bytes) OVER (ORDER BY used_at DESC, bundle_id) AS total FROM artifacts WHERE principal = $2
+		) AS kept WHERE total > $3)`, principal, principal, s.cfg.MaxArtifactBytes)
+	return err
+}
+
+// Artifact implements deploy.Store.
+func (s *Store) Artifact(ctx context.Context, principal, bundleID string) (*deploy.Artifact, error) {
+	var found *deploy.Artifact
+	err := s.query(ctx, func(r *sql.Rows) error {
+		var sealed []byte
+		if err := r.Scan(&sealed); err != nil {
+			return err
+		}
+		packed, err := s.seal.open(sealed, place("artifacts", "sealed", principal, bundleID))
+		if err != nil {
+			return err
+		}
+		found, err = unpack(packed)
+		return err
+	}, "SELECT sealed FROM artifacts WHERE principal = $1 AND bundle_id = $2", principal, bundleID)
+	if err != nil {
+		return nil, err
+	}
+	if found == nil {
+		return nil, deploy.Errorf(deploy.CodeBundleNotFound, "Call bundle again, or give files or project_dir to deploy_temporary.",
+			"there is no bundle %q of yours; bundles are kept for a few days", shown(bundleID))
+	}
+	return found, nil
+}
+
+func pack(a *deploy.Artifact) ([]byte, error) {
+	var out bytes.Buffer
+	w, err := flate.NewWriter(&out, flate.BestSpeed)
+	if err != nil {
+		return nil, fmt.Errorf("packing an artifact: %w", err)
+	}
+	if err := errors.Join(json.NewEncoder(w).Encode(a), w.Close()); err != nil {
+		return nil, fmt.Errorf("packing an artifact: %w", err)
+	}
+	return out.Bytes(), nil
+}
+
+// maxUnpacked bounds what a kept artifact may unfold to.
+const maxUnpacked = 1 << 30
+
+func unpack(packed []byte) (*deploy.Artifact, error) {
+	var a deploy.Artifact
+	r := flate.NewReader(bytes.NewReader(packed))
+	if err := json.NewDecoder(io.LimitReader(r, maxUnpacked)).Decode(&a); err != nil {
+		return nil, fmt.Errorf("unpacking an artifact: %w", err)
+	}
+	return &a, nil
+}
