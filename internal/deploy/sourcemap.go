@@ -20,7 +20,7 @@ func sourcePlace(a *Artifact, text string) string {
 	inPackage := ""
 	maps := map[string]*sourceMap{}
 	for _, m := range frame.FindAllStringSubmatch(text, maxFrames) {
-		module := strings.TrimPrefix(strings.TrimSpace(m[1]), "./")
+		module := moduleIn(a, m[1])
 		line, err1 := strconv.Atoi(m[2])
 		col, err2 := strconv.Atoi(m[3])
 		if err1 != nil || err2 != nil {
@@ -44,6 +44,16 @@ func sourcePlace(a *Artifact, text string) string {
 		}
 	}
 	return inPackage
+}
+
+// moduleIn finds the module's name in what stands before ":line:column": in "at
+// index.js" and "at async index.js" it is the last word, but a name may hold spaces.
+func moduleIn(a *Artifact, text string) string {
+	name := strings.TrimPrefix(strings.TrimSpace(text), "./")
+	if isModule(a, name) {
+		return name
+	}
+	return strings.TrimPrefix(name[strings.LastIndexByte(name, ' ')+1:], "./")
 }
 
 func isModule(a *Artifact, name string) bool {
