@@ -114,6 +114,8 @@ type Config struct {
 	// NoNetwork cuts the Workers off from everything; AllowPrivate lets them reach
 	// loopback and private addresses too. By default they reach public addresses only.
 	NoNetwork, AllowPrivate bool
+
+	shell bool // in tests: start it as on systems without a parent-death signal
 }
 
 // ProtoHeader and CfHeader carry the scheme that a Worker sees in request.url and the

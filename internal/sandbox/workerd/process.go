@@ -20,7 +20,8 @@ type Process struct {
 	cfg     Config
 	dir     string
 	unlock  func() // of the private folder
-	cmd     *exec.Cmd
+	pid     int
+	child   *child
 	servers servers
 	said    *words
 	routes  map[string]*route
@@ -33,6 +34,12 @@ type Process struct {
 	err     error         // why; set before done is closed
 	cause   atomic.Pointer[error]
 	watch   sync.WaitGroup
+}
+
+// child is a started process and what can be done to it.
+type child struct {
+	exited          <-chan error // how it ended
+	kill, terminate func()
 }
 
 // Start starts a process and returns when every Worker of it can answer: 25 to 40 ms
@@ -121,13 +128,13 @@ func (p *Process) spawn(config string) (control *os.File, err error) {
 	if err != nil {
 		return nil, &Error{Code: CodeBinary, Message: "no pipe could be made for the runtime", Next: "look at this machine's limits on open files", Cause: err}
 	}
-	p.cmd = exec.Command(p.cfg.Binary, "serve", "--control-fd=3", config) //nolint:gosec // the binary is ours, verified
-	p.cmd.Dir = p.dir
-	p.cmd.Env = []string{"HOME=" + p.dir, "TMPDIR=" + p.dir, "PATH=/usr/bin:/bin", "LANG=C.UTF-8"}
-	p.cmd.ExtraFiles = []*os.File{theirs}
+	cmd := exec.Command(p.cfg.Binary, "serve", "--control-fd=3", config) //nolint:gosec // the binary is ours, verified
+	cmd.Dir = p.dir
+	cmd.Env = []string{"HOME=" + p.dir, "TMPDIR=" + p.dir, "PATH=/usr/bin:/bin", "LANG=C.UTF-8"}
+	cmd.ExtraFiles = []*os.File{theirs}
 	stdout, stderr := &stream{words: p.said, own: true}, &stream{words: p.said}
-	p.cmd.Stdout, p.cmd.Stderr = stdout, stderr
-	exited, err := spawn(p.cmd, p.cfg)
+	cmd.Stdout, cmd.Stderr = stdout, stderr
+	p.child, err = spawn(cmd, p.cfg)
 	_ = theirs.Close()
 	if err != nil {
 		_ = control.Close()
@@ -137,8 +144,9 @@ func (p *Process) spawn(config string) (control *os.File, err error) {
 		return nil, &Error{Code: CodeBinary, Message: "the runtime at " + p.cfg.Binary + " can't be run (" + err.Error() + ")",
 			Next: "remove that file so that it is fetched again, or name another", Cause: err}
 	}
+	p.pid = cmd.Process.Pid
 	go func() {
-		err := <-exited
+		err := <-p.child.exited
 		stdout.flush()
 		stderr.flush()
 		p.reap(err)
@@ -246,7 +254,7 @@ func (p *Process) InFlight() int {
 func (p *Process) Stalled() time.Duration { return p.dog.stalled() }
 
 // PID is the process id: of the runtime, or on macOS of the shell that watches it.
-func (p *Process) PID() int { return p.cmd.Process.Pid }
+func (p *Process) PID() int { return p.pid }
 
 // Done is closed when the process is gone; Err then tells why.
 func (p *Process) Done() <-chan struct{} { return p.done }
@@ -268,7 +276,7 @@ func (p *Process) kill(cause error) {
 	select {
 	case <-p.done:
 	default:
-		killTree(p.cmd.Process)
+		p.child.kill()
 	}
 }
 
@@ -302,7 +310,7 @@ func (p *Process) Stop(ctx context.Context) {
 		close(p.stop)
 		cause := ErrStopped
 		p.cause.CompareAndSwap(nil, &cause)
-		terminate(p.cmd.Process)
+		p.child.terminate()
 		select {
 		case <-p.done:
 		case <-time.After(p.cfg.StopTimeout):

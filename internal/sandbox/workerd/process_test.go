@@ -12,12 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/hourglass-mcp/hourglass/internal/sandbox/workerd"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // binary gives the real runtime, fetched once.
 func binary(t testing.TB) string {

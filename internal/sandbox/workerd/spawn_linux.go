@@ -1,7 +1,6 @@
 package workerd
 
 import (
-	"os"
 	"os/exec"
 	"runtime"
 	"syscall"
@@ -15,8 +14,11 @@ const baselineMiB = 548
 // spawn starts the process so that it dies with us, whatever way we die, and bounds
 // its memory. The parent-death signal belongs to the thread that started the child,
 // so that thread waits for it. In a process group of its own, the runtime does not get
-// the terminal's Ctrl-C: we end it. The channel tells how it ended.
-func spawn(cmd *exec.Cmd, cfg Config) (<-chan error, error) {
+// the terminal's Ctrl-C: we end it.
+func spawn(cmd *exec.Cmd, cfg Config) (*child, error) {
+	if cfg.shell {
+		return spawnShell(cmd)
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	started := make(chan error)
 	exited := make(chan error, 1)
@@ -37,11 +39,12 @@ func spawn(cmd *exec.Cmd, cfg Config) (<-chan error, error) {
 			exited <- cmd.Wait()
 		}
 	}()
-	return exited, <-started
+	if err := <-started; err != nil {
+		return nil, err
+	}
+	return &child{
+		exited:    exited,
+		kill:      func() { _ = cmd.Process.Kill() }, // it has no children
+		terminate: func() { _ = cmd.Process.Signal(syscall.SIGTERM) },
+	}, nil
 }
-
-// killTree ends the process at once. It has no children.
-func killTree(p *os.Process) { _ = p.Kill() }
-
-// terminate asks the process to end.
-func terminate(p *os.Process) { _ = p.Signal(syscall.SIGTERM) }

@@ -4,7 +4,6 @@ package workerd
 
 import (
 	"fmt"
-	"os"
 	"os/exec"
 	"syscall"
 )
@@ -14,16 +13,16 @@ import (
 // exit code. File 3 is the runtime's alone.
 const watchScript = `"$0" "$@" </dev/null & p=$!
 trap 'kill -TERM $p' TERM
-( exec 3>&- 2>&-; cat >/dev/null; kill -KILL $p ) & w=$!
 exec 3>&-
+( trap - TERM; exec >/dev/null 2>&1; cat; kill -KILL $p ) & w=$!
 wait $p; c=$?
 while kill -0 $p 2>/dev/null; do wait $p; c=$?; done
 kill -KILL $w 2>/dev/null
 exit $c`
 
 // spawnShell starts the process under a small shell that ends it when we are gone: for
-// systems without a parent-death signal. The channel tells how it ended.
-func spawnShell(cmd *exec.Cmd) (<-chan error, error) {
+// systems without a parent-death signal.
+func spawnShell(cmd *exec.Cmd) (*child, error) {
 	cmd.Args = append([]string{"/bin/sh", "-c", watchScript, cmd.Path}, cmd.Args[1:]...)
 	cmd.Path = "/bin/sh"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -35,13 +34,15 @@ func spawnShell(cmd *exec.Cmd) (<-chan error, error) {
 		return nil, err
 	}
 	exited := make(chan error, 1)
+	group := -cmd.Process.Pid
 	go func() {
 		err := cmd.Wait()
-		_ = ours.Close()
+		_ = ours.Close() // which ends the cat
 		exited <- err
 	}()
-	return exited, nil
+	return &child{
+		exited:    exited,
+		kill:      func() { _ = syscall.Kill(group, syscall.SIGKILL) },
+		terminate: func() { _ = cmd.Process.Signal(syscall.SIGTERM) },
+	}, nil
 }
-
-// killGroup ends the process and the shell that watches it.
-func killGroup(p *os.Process) { _ = syscall.Kill(-p.Pid, syscall.SIGKILL) }

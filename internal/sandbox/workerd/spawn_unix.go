@@ -2,14 +2,6 @@
 
 package workerd
 
-import (
-	"os"
-	"os/exec"
-	"syscall"
-)
+import "os/exec"
 
-func spawn(cmd *exec.Cmd, _ Config) (<-chan error, error) { return spawnShell(cmd) }
-
-func killTree(p *os.Process) { killGroup(p) }
-
-func terminate(p *os.Process) { _ = p.Signal(syscall.SIGTERM) }
+func spawn(cmd *exec.Cmd, _ Config) (*child, error) { return spawnShell(cmd) }
