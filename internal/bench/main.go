@@ -1,0 +1,171 @@
+// Command bench measures our running server beside the real wrangler, in one run on
+// one sandbox, and prints a table of medians and ratios. Absolute times are this
+// machine's; the ratios are what documents may quote.
+//
+//	go run ./internal/bench [-rounds 7]
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/hourglass-mcp/hourglass/internal/peertest"
+)
+
+func main() {
+	rounds := flag.Int("rounds", 7, "counted rounds of each measurement")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	err := run(ctx, *rounds)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// row is one line of the table: theirs and ours, and what the ratio should be.
+type row struct {
+	name         string
+	theirs, ours []float64
+	unit         string
+	want         float64 // theirs/ours, at least; 0: no claim
+}
+
+func run(ctx context.Context, rounds int) error {
+	peers, err := peertest.Find(ctx)
+	if err != nil {
+		return err
+	}
+	work, err := os.MkdirTemp("", "hourglass-bench-")
+	if err != nil {
+		return fmt.Errorf("a folder: %w", err)
+	}
+	defer os.RemoveAll(work) //nolint:errcheck // a temporary folder
+	program := filepath.Join(work, "mcp-server")
+	if out, err := exec.CommandContext(ctx, "go", "build", "-o", program, "./cmd/mcp-server").CombinedOutput(); err != nil { //nolint:gosec // our own program
+		return fmt.Errorf("go build (run this from the repository's root): %w\n%s", err, out)
+	}
+	box, err := startSandbox(ctx, program, work)
+	if err != nil {
+		return err
+	}
+	defer box.end()
+	them := &wranglerSide{peers: peers, api: box.API, work: work}
+	us := &ourSide{program: program, box: box, work: work}
+	rows, err := measure(ctx, rounds, box, them, us)
+	if err != nil {
+		return err
+	}
+	print(rows)
+	return nil
+}
+
+// measure takes turns, so that a noisy minute of the machine meets both.
+func measure(ctx context.Context, rounds int, box *sandboxProcess, them *wranglerSide, us *ourSide) ([]row, error) {
+	redeploy := row{name: "redeploy of a plain Worker", unit: "ms", want: 15}
+	fresh := row{name: "fresh account, k=1000 g=2000", unit: "ms", want: 15}
+	bundle := row{name: "bundle (warm) / deploy --dry-run", unit: "ms", want: 100}
+	memory := row{name: "peak memory (process tree / server)", unit: "MiB", want: 5}
+	if err := box.challenge(ctx, 1, 1); err != nil {
+		return nil, err
+	}
+	if err := us.start(ctx); err != nil {
+		return nil, err
+	}
+	defer us.end()
+	for round := range rounds + 1 { // the first is a warm-up
+		a, mib, err := them.deploy(ctx, round)
+		if err != nil {
+			return nil, err
+		}
+		b, err := us.deploy(ctx, round, false)
+		if err != nil {
+			return nil, err
+		}
+		c, err := them.dryRun(ctx)
+		if err != nil {
+			return nil, err
+		}
+		d, err := us.bundle(ctx, round)
+		if err != nil {
+			return nil, err
+		}
+		if round > 0 {
+			redeploy.add(a, b)
+			bundle.add(c, d)
+			memory.theirs = append(memory.theirs, mib)
+		}
+	}
+	if err := box.challenge(ctx, 1000, 2000); err != nil {
+		return nil, err
+	}
+	for round := range rounds + 1 {
+		if err := them.forget(); err != nil {
+			return nil, err
+		}
+		a, _, err := them.deploy(ctx, 1000+round)
+		if err != nil {
+			return nil, err
+		}
+		b, err := us.deploy(ctx, 1000+round, true)
+		if err != nil {
+			return nil, err
+		}
+		if round > 0 {
+			fresh.add(a, b)
+		}
+	}
+	peak, err := us.peak()
+	if err != nil {
+		return nil, err
+	}
+	memory.ours = []float64{peak}
+	list := row{name: "process start to tools/list", unit: "ms"}
+	for range rounds {
+		ms, err := us.firstList(ctx)
+		if err != nil {
+			return nil, err
+		}
+		list.ours = append(list.ours, ms)
+	}
+	return []row{redeploy, fresh, bundle, memory, list}, nil
+}
+
+func (r *row) add(theirs, ours time.Duration) {
+	r.theirs = append(r.theirs, float64(theirs.Microseconds())/1000)
+	r.ours = append(r.ours, float64(ours.Microseconds())/1000)
+}
+
+func median(v []float64) float64 {
+	if len(v) == 0 {
+		return 0
+	}
+	s := slices.Sorted(slices.Values(v))
+	return s[len(s)/2]
+}
+
+func print(rows []row) {
+	fmt.Printf("| %-36s | %14s | %14s | %8s | %s\n", "median", "wrangler", "hourglass", "ratio", "wanted |")
+	fmt.Println("|---|---:|---:|---:|---|")
+	for _, r := range rows {
+		theirs, ratio, want := "", "", "within 60 ms"
+		ours := median(r.ours)
+		if len(r.theirs) > 0 {
+			t := median(r.theirs)
+			theirs = fmt.Sprintf("%.1f %s", t, r.unit)
+			ratio = fmt.Sprintf("%.1f×", t/ours)
+			want = fmt.Sprintf("%.0f×, %s", r.want, map[bool]string{true: "met", false: "NOT MET"}[t/ours >= r.want])
+		} else if ours > 60 {
+			want += ", NOT MET"
+		}
+		fmt.Printf("| %-36s | %14s | %14s | %8s | %s |\n", r.name, theirs, fmt.Sprintf("%.1f %s", ours, r.unit), ratio, want)
+	}
+}
