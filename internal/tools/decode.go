@@ -310,11 +310,11 @@ func kindOfByte(b byte) string {
 // encoding/json would silently turn into U+FFFD: a file would not be what was sent.
 func loneSurrogate(raw []byte) bool {
 	for i := 0; i+1 < len(raw); i++ {
-		if raw[i] != '\\' {
-			continue
+		next := bytes.IndexByte(raw[i:], '\\')
+		if next < 0 || i+next+1 >= len(raw) {
+			return false
 		}
-		i++
-		if raw[i] != 'u' {
+		if i += next + 1; raw[i] != 'u' {
 			continue
 		}
 		r, ok := hex4(raw, i+1)
