@@ -47,7 +47,10 @@ type options struct {
 	Label       map[string]string `help:"Who or what this server works for; repeatable, trusted." placeholder:"K=V" mapsep:"none"`
 	ReadOnly    bool              `help:"Allow bundle and status only."`
 	AcceptTerms bool              `help:"Accept Cloudflare's Terms of Service and Privacy Policy for every temporary account made from here."`
-	LogLevel    string            `help:"debug, info, warn or error." enum:"debug,info,warn,error" default:"info"`
+	// brief: the command ends at once, so a forwarder of ours would end with it.
+	brief bool `kong:"-"`
+
+	LogLevel string `help:"debug, info, warn or error." enum:"debug,info,warn,error" default:"info"`
 }
 
 // exitError carries an exit code through kong. Its cause was told already when quiet.

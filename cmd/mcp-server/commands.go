@@ -64,6 +64,7 @@ func (d *deployCmd) Run(ctx context.Context, o *options, p process) error {
 	if err != nil {
 		return refuse(err)
 	}
+	o.brief = true
 	h, err := build(ctx, o, p)
 	if err != nil {
 		return err
@@ -172,6 +173,7 @@ type statusCmd struct {
 // Run prints the state of the sessions of this user. With --session it exits 3 when
 // that one does not serve.
 func (c *statusCmd) Run(ctx context.Context, o *options, p process) error {
+	o.brief = true
 	h, err := build(ctx, o, p)
 	if err != nil {
 		return err

@@ -16,6 +16,7 @@ import (
 
 // doctorCmd tells what is missing here and how to get it.
 type doctorCmd struct {
+	Live bool `help:"Make one real temporary account, deploy, check, take it down, and tell what differed from the fact sheet. Never in CI."`
 	JSON bool `name:"json" help:"Print the findings as one JSON object."`
 }
 
@@ -29,6 +30,9 @@ type finding struct {
 
 // Run looks and tells. It exits 1 when something that is needed is missing.
 func (c *doctorCmd) Run(ctx context.Context, o *options, p process) error {
+	if c.Live {
+		return c.live(ctx, o, p)
+	}
 	all := []finding{
 		checkState(o, p), checkRoots(o, p), checkRuntime(ctx, o), checkNpm(ctx), checkAPI(ctx, o, p), checkCredentials(p),
 	}

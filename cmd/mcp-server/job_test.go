@@ -440,3 +440,50 @@ func TestStdoutCarriesTheProtocolAlone(t *testing.T) {
 		t.Errorf("the oversized line was not refused: %v", ids)
 	}
 }
+
+// TestDoctor: what is missing is told; --live goes the whole way, and never in CI on a
+// real API.
+func TestDoctor(t *testing.T) {
+	w := newWorld(t)
+	state := filepath.Join(w.home, "state")
+	stdout, stderr, code := w.run(w.home, "doctor", "--json", "--api-base-url", w.API, "--state-dir", state)
+	var rep struct {
+		OK       bool
+		Findings []struct{ What, Level, Detail string }
+	}
+	if err := json.Unmarshal([]byte(stdout), &rep); err != nil || code != 0 || !rep.OK || len(rep.Findings) < 6 {
+		t.Errorf("doctor: %d %v\n%s\n%s", code, err, stdout, stderr)
+	}
+	if _, _, code := w.run(w.home, "doctor", "--api-base-url", "http://127.0.0.1:1/client/v4", "--state-dir", state); code != 1 {
+		t.Errorf("doctor without an API: %d", code)
+	}
+	stdout, stderr, code = w.run(w.home, "doctor", "--live", "--json", "--api-base-url", w.API, "--edge-url", w.Edge, "--state-dir", state)
+	var live struct {
+		Facts  int
+		Differ []string
+	}
+	if err := json.Unmarshal([]byte(stdout), &live); err != nil || code != 0 || live.Facts < 12 {
+		t.Fatalf("doctor --live: %d %v\n%s\n%s", code, err, stdout, stderr)
+	}
+	for _, d := range live.Differ { // the sandbox differs in these by design
+		if !strings.HasPrefix(d, "the claim link") && !strings.HasPrefix(d, "a new route") && !strings.HasPrefix(d, "the challenge") {
+			t.Errorf("the sandbox differs from the sheet: %s", d)
+		}
+	}
+	if acct := w.accounts()[0]; strings.Contains(stdout+stderr, acct.APIToken) || strings.Contains(stdout+stderr, acct.ClaimToken) {
+		t.Error("a secret was printed")
+	}
+	cmd := exec.Command(program, "doctor", "--live", "--accept-terms", "--api-base-url", "https://api.invalid/client/v4", "--state-dir", state) //nolint:gosec // our own program
+	cmd.Env = w.cleanEnv("CI=true")
+	if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "not for CI") {
+		t.Errorf("in CI: %v %s", err, out)
+	}
+}
+
+// TestSetupWantsAHuman: an agent can't accept the terms for the user.
+func TestSetupWantsAHuman(t *testing.T) {
+	w := &world{t: t, home: t.TempDir(), cache: t.TempDir()}
+	if _, stderr, code := w.run(w.home, "setup"); code != 1 || !strings.Contains(stderr, "terminal") {
+		t.Errorf("setup without a terminal: %d %s", code, stderr)
+	}
+}

@@ -28,6 +28,7 @@ const principal = "local"
 // house is every room, built and wired. Nothing else builds them.
 type house struct {
 	service  *deploy.Service
+	store    deploy.Store
 	cloudAPI deploy.Cloud
 	log      zerolog.Logger
 	closers  []func() error
@@ -44,9 +45,12 @@ func (h *house) close() error {
 
 func (h *house) onClose(f func() error) { h.closers = append(h.closers, f) }
 
-// build makes every room from the options. forward opens loopback forwarders for
-// Workers that can't be reached by their own name; a command that ends at once does
-// without.
+// accepted tells whether a human accepted the terms on this machine.
+func (h *house) accepted(ctx context.Context) (bool, error) {
+	return h.store.Accepted(ctx, principal, h.service.Terms())
+}
+
+// build makes every room from the options.
 func build(ctx context.Context, o *options, p process) (*house, error) {
 	h := &house{}
 	redactor := deploy.NewRedactor()
@@ -75,6 +79,7 @@ func build(ctx context.Context, o *options, p process) (*house, error) {
 	if err != nil {
 		return fail(err)
 	}
+	h.store = store
 	h.onClose(store.Close)
 	cloud, edge, err := h.cloud(ctx, o, p, redactor)
 	if err != nil {
@@ -123,6 +128,9 @@ func (h *house) cloud(ctx context.Context, o *options, p process, redactor *depl
 		return nil, nil, err
 	}
 	h.onClose(edge.Close)
+	if o.brief {
+		return client, ownHosts{edge, edgeURL}, nil
+	}
 	return client, edge, nil
 }
 

@@ -125,6 +125,7 @@ const (
 	worker           = "hello"
 	scriptPath       = "/accounts/" + accountID + "/workers/scripts/" + worker
 	routeUpload      = "PUT " + scriptPath
+	routeDelete      = "DELETE " + scriptPath
 	routeEnable      = "POST " + scriptPath + "/subdomain"
 	routeSession     = "POST " + scriptPath + "/assets-upload-session"
 	routeTail        = "POST " + scriptPath + "/tails"
@@ -155,6 +156,7 @@ func (f *fake) happy() *fake {
 	f.on(routeChallenge, result(easyChallenge()))
 	f.on(routeCreate, result(newAccount()))
 	f.on(routeUpload, result(map[string]any{"id": worker, "deployment_id": strings.ReplaceAll(version, "-", ""), "startup_time_ms": 7}))
+	f.on(routeDelete, result(map[string]any{"id": worker}))
 	f.on(routeEnable, result(map[string]any{"enabled": true, "previews_enabled": false}))
 	f.on(routeSubdomain, result(map[string]any{"subdomain": "ethereal-composer"}))
 	f.on(routeDeployments, result(map[string]any{"deployments": []any{}}))

@@ -38,6 +38,7 @@ func Calls() []Call {
 		{http.MethodPost, pathChallenge, NoCredential, "to ask for a proof-of-work challenge"},
 		{http.MethodPost, pathCreate, NoCredential, "to make a temporary account"},
 		{http.MethodPut, scriptPrefix, AccountToken, "to upload and deploy a Worker"},
+		{http.MethodDelete, scriptPrefix, AccountToken, "to take a Worker down again"},
 		{http.MethodPost, scriptPrefix + "/assets-upload-session", AccountToken, "to learn which static files the account lacks"},
 		{http.MethodPost, accountPrefix + "/workers/assets/upload", AssetToken, "to upload static files"},
 		{http.MethodPost, scriptPrefix + "/subdomain", AccountToken, "to make the Worker answer on workers.dev"},

@@ -45,6 +45,9 @@ func driveAll(t *testing.T, f *fake, c *cloudflare.Client) {
 	if err := tail.Close(); err != nil {
 		t.Fatal(err)
 	}
+	if err := c.Delete(t.Context(), acct, worker); err != nil {
+		t.Fatal(err)
+	}
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +107,7 @@ func TestWhatIsNotOnTheListNeverLeaves(t *testing.T) {
 		{"GET", base + "/user", token},
 		{"GET", base + "/accounts", token},
 		{"DELETE", base + "/accounts/" + accountID, token},
-		{"DELETE", base + scriptPath, token},
+		{"DELETE", base + scriptPath + "/subdomain", token},
 		{"GET", base + scriptPath, token},
 		{"PUT", base + "/accounts/" + accountID + "/workers/scripts/a%2F..%2Fb", token},
 		{"PUT", base + "/accounts/" + accountID + "/workers/scripts/..", token},
