@@ -2,7 +2,6 @@ package bundle
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -19,6 +18,11 @@ func (b *Bundler) Bundle(ctx context.Context, src deploy.Source) (*deploy.Artifa
 	case src.ProjectDir != "" && len(src.Files) > 0:
 		return nil, deploy.Errorf(deploy.CodeTwoSources, "Give either project_dir or files, not both.", "two sources were given: project_dir and files")
 	}
+	p, err := b.open(ctx, src)
+	if err != nil {
+		return nil, deploy.AsError(err)
+	}
+	defer p.close()
 	select {
 	case b.turns <- struct{}{}:
 		defer func() { <-b.turns }()
@@ -27,18 +31,48 @@ func (b *Bundler) Bundle(ctx context.Context, src deploy.Source) (*deploy.Artifa
 	}
 	limited, stop := context.WithTimeout(ctx, b.cfg.Timeout)
 	defer stop()
-	a, err := b.bundle(limited, src)
-	if err == nil {
+	a, err := b.bundle(limited, src, p)
+	switch {
+	case err == nil:
 		return a, nil
-	}
-	if limited.Err() != nil && ctx.Err() == nil {
+	case ctx.Err() != nil:
+		return nil, deploy.AsError(ctx.Err())
+	case limited.Err() != nil:
 		return nil, deploy.Errorf(deploy.CodeTimeout, "Bundle less at once, or bundle the project first and deploy its output with no_bundle.",
 			"bundling took longer than %s (limit: timeout)", b.cfg.Timeout).Caused(err)
 	}
-	if ctx.Err() != nil {
-		return nil, deploy.AsError(ctx.Err())
-	}
 	return nil, deploy.AsError(err)
+}
+
+// opened is a source whose files can be read.
+type opened struct {
+	tree     tree
+	project  string // the project's folder in the tree
+	folder   string // that folder's name, "" for inline files
+	inline   bool
+	warnings []string
+	close    func()
+}
+
+// open finds the files of a source; for inline ones this may install packages.
+func (b *Bundler) open(ctx context.Context, src deploy.Source) (*opened, error) {
+	if src.ProjectDir == "" {
+		t, warnings, err := b.inlineTree(src.Files)
+		if err != nil {
+			return nil, err
+		}
+		p := &opened{tree: t, project: "/", inline: true, warnings: warnings, close: func() {}}
+		return p, b.npm.mount(ctx, t, p)
+	}
+	t, project, err := b.openFolder(src.ProjectDir)
+	if err != nil {
+		return nil, err
+	}
+	p := &opened{tree: t, project: project, folder: path.Base(project), close: func() { _ = t.root.Close() }}
+	if project == "/" {
+		p.folder = path.Base(t.abs)
+	}
+	return p, nil
 }
 
 // job is one bundle being made.
@@ -55,36 +89,14 @@ type job struct {
 	flags  []string
 }
 
-func (b *Bundler) bundle(ctx context.Context, src deploy.Source) (_ *deploy.Artifact, err error) {
-	j := &job{b: b, src: src, art: &deploy.Artifact{}}
-	if src.ProjectDir != "" {
-		t, project, err := b.openFolder(src.ProjectDir)
-		if err != nil {
-			return nil, err
-		}
-		defer func() { err = errors.Join(err, t.root.Close()) }()
-		j.folder = path.Base(project)
-		if project == "/" {
-			j.folder = path.Base(t.abs)
-		}
-		j.f = newFiles(ctx, t, project, b.cfg)
-	} else {
-		t, warnings, err := b.inlineTree(src.Files)
-		if err != nil {
-			return nil, err
-		}
-		j.inline = true
-		j.art.Warnings = warnings
-		whole, done, err := b.npm.mount(ctx, t)
-		if err != nil {
-			return nil, err
-		}
-		defer done()
-		j.f = newFiles(ctx, whole, "/", b.cfg)
+func (b *Bundler) bundle(ctx context.Context, src deploy.Source, p *opened) (*deploy.Artifact, error) {
+	j := &job{
+		b: b, src: src, f: newFiles(ctx, p.tree, p.project, b.cfg), inline: p.inline, folder: p.folder,
+		art: &deploy.Artifact{Warnings: p.warnings},
 	}
 	if err := j.run(); err != nil {
-		if j.f.err != nil {
-			return nil, j.f.err
+		if stop := j.f.stopped(); stop != nil {
+			return nil, stop
 		}
 		return nil, err
 	}

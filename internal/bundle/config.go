@@ -42,6 +42,8 @@ type Config struct {
 	NPM string
 	// Registry is the address of the npm registry; empty: npm's own default.
 	Registry string
+	// CAFile holds the certificate authorities that npm trusts; empty: npm's own.
+	CAFile string
 	// InstallTimeout bounds one installation of packages (default 2 min).
 	InstallTimeout time.Duration
 	// MaxInstallBytes bounds the size of one installation (default 256 MiB).
