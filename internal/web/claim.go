@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/url"
@@ -43,7 +44,7 @@ func (p *claimPages) guard(next http.Handler) http.Handler {
 		rec := &recorder{ResponseWriter: w, status: http.StatusOK}
 		defer func() {
 			if v := recover(); v != nil {
-				p.s.cfg.Logger.Error().Str("panic", p.s.cfg.Redactor.Redact(sprint(v))).
+				p.s.cfg.Logger.Error().Str("panic", p.s.cfg.Redactor.Redact(fmt.Sprint(v))).
 					Str("stack", string(debug.Stack())).Msg("a page failed")
 				if !rec.wrote {
 					p.problem(rec, http.StatusInternalServerError, "Something went wrong", "The page failed; the server's log has the cause.")

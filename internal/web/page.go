@@ -181,8 +181,6 @@ func styleHash() string {
 	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
-func sprint(v any) string { return fmt.Sprint(v) }
-
 // recorder remembers what was answered.
 type recorder struct {
 	http.ResponseWriter
