@@ -1,0 +1,562 @@
+package session_test
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	"github.com/hourglass-mcp/hourglass/internal/deploy"
+	"github.com/hourglass-mcp/hourglass/internal/session"
+)
+
+// TestMain runs as a second process of a test when it is told to.
+func TestMain(m *testing.M) {
+	if dir := os.Getenv("HOURGLASS_SESSION_WORK"); dir != "" {
+		os.Exit(work(dir, os.Getenv("HOURGLASS_SESSION_NAME")))
+	}
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("database/sql.(*DB).connectionOpener"))
+}
+
+func at(s int64) time.Time { return time.UnixMilli(1_800_000_000_000 + s*1000).UTC() }
+
+func open(t testing.TB, dir string, change ...func(*session.Config)) *session.Store {
+	t.Helper()
+	cfg := session.Config{Dir: dir}
+	for _, c := range change {
+		c(&cfg)
+	}
+	s, err := session.Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+func someSession(id, principal string, created int64) deploy.Session {
+	return deploy.Session{
+		ID: id, Principal: principal, Scope: "scope", RunID: "run", JobID: "job", Labels: map[string]string{"a": "b"},
+		Client: "client 1", CreatedAt: at(created), UpdatedAt: time.Now().UTC().Truncate(time.Millisecond),
+	}
+}
+
+func someAccount(id, sess string) deploy.Account {
+	return deploy.Account{
+		ID: id, SessionID: sess, Name: "Ethereal Composer", Subdomain: "ethereal-composer", Target: "http://api", Token: "token-" + deploy.Secret(id),
+		ClaimURL: "https://dash/claim-preview?claimToken=" + deploy.Secret(id), CreatedAt: at(0), ExpiresAt: at(3600), ClaimExpiresAt: at(3600), Skew: 1500 * time.Millisecond,
+	}
+}
+
+// suite is what every home of sessions must do; part 4 adds a second one.
+func suite(t *testing.T, fresh func(t *testing.T) deploy.Store) {
+	t.Run("sessions", func(t *testing.T) {
+		s, ctx := fresh(t), t.Context()
+		a, b := someSession("s_a", "me", 1), someSession("s_b", "me", 2)
+		b.RunID, b.Scope = "other", "scope2"
+		for _, v := range []deploy.Session{a, b, someSession("s_c", "you", 3)} {
+			must(t, s.SaveSession(ctx, v))
+		}
+		got, err := s.Session(ctx, "me", "s_a")
+		must(t, err)
+		same(t, *got, a)
+		for _, id := range []string{"s_c", "s_never", ""} { // another's is as unknown as none
+			_, err := s.Session(ctx, "me", id)
+			wantCode(t, err, deploy.CodeSessionNotFound)
+		}
+		all, err := s.Sessions(ctx, "me", 10)
+		must(t, err)
+		same(t, all, []deploy.Session{b, a})
+		one, err := s.Sessions(ctx, "me", 1)
+		must(t, err)
+		same(t, one, []deploy.Session{b})
+		for _, c := range []struct{ scope, run, want string }{
+			{"scope", "", "s_a"}, {"scope", "run", "s_a"}, {"scope", "other", ""}, {"scope2", "", "s_b"}, {"nowhere", "", ""},
+		} {
+			cur, err := s.CurrentSession(ctx, "me", c.scope, c.run)
+			must(t, err)
+			if id := idOf(cur); id != c.want {
+				t.Errorf("current of %q %q: %q, want %q", c.scope, c.run, id, c.want)
+			}
+		}
+		a.UpdatedAt, a.Labels = a.UpdatedAt.Add(time.Second), nil
+		must(t, s.SaveSession(ctx, a))
+		got, err = s.Session(ctx, "me", "s_a")
+		must(t, err)
+		same(t, *got, a)
+	})
+	t.Run("accounts", func(t *testing.T) {
+		s, ctx := fresh(t), t.Context()
+		must(t, s.SaveSession(ctx, someSession("s_a", "me", 1)))
+		first, second := someAccount("1", "s_a"), someAccount("2", "s_a")
+		second.ExpiresAt = at(7200)
+		must(t, s.SaveAccount(ctx, first))
+		must(t, s.SaveAccount(ctx, second))
+		got, err := s.Accounts(ctx, "s_a")
+		must(t, err)
+		same(t, got, []deploy.Account{second, first})
+		first.State, first.Token = deploy.AccountClaimed, ""
+		must(t, s.SaveAccount(ctx, first))
+		got, err = s.Accounts(ctx, "s_a")
+		must(t, err)
+		same(t, got, []deploy.Account{second, first})
+		n, err := s.WipeExpired(ctx, at(3601))
+		must(t, err)
+		if n != 1 {
+			t.Errorf("wiped %d", n)
+		}
+		first.ClaimURL = ""
+		got, err = s.Accounts(ctx, "s_a")
+		must(t, err)
+		same(t, got, []deploy.Account{second, first})
+		n, err = s.WipeExpired(ctx, at(7201))
+		must(t, err)
+		second.Token, second.ClaimURL, second.State = "", "", deploy.AccountExpired
+		got, err = s.Accounts(ctx, "s_a")
+		must(t, err)
+		if same(t, got, []deploy.Account{second, first}); n != 1 {
+			t.Errorf("wiped %d", n)
+		}
+		if n, _ = s.WipeExpired(ctx, at(9999)); n != 0 {
+			t.Errorf("wiped %d again", n)
+		}
+		none, err := s.Accounts(ctx, "s_none")
+		if must(t, err); len(none) != 0 {
+			t.Errorf("%v", none)
+		}
+	})
+	t.Run("deployments", func(t *testing.T) {
+		s, ctx := fresh(t), t.Context()
+		must(t, s.SaveSession(ctx, someSession("s_a", "me", 1)))
+		d := deploy.Deployment{ID: "d_1", SessionID: "s_a", AccountID: "1", Worker: "w", Host: "w.x.workers.dev", URL: "http://u", VersionID: "v", BundleID: "b_1", Digest: "dd", CreatedAt: at(5), Serving: deploy.ServingNotYet}
+		must(t, s.SaveDeployment(ctx, d))
+		e := d
+		e.ID, e.CreatedAt = "d_2", at(5)
+		must(t, s.SaveDeployment(ctx, e))
+		d.Serving, d.Check = deploy.ServingYes, &deploy.Check{Path: "/", Status: 200, OK: true, LatencyMS: 1.5, BodyExcerpt: "x", Version: "confirmed", ProbedAt: at(9)}
+		must(t, s.SaveDeployment(ctx, d))
+		got, err := s.Deployments(ctx, "s_a")
+		must(t, err)
+		same(t, got, []deploy.Deployment{e, d})
+	})
+	t.Run("artifacts", func(t *testing.T) {
+		s, ctx := fresh(t), t.Context()
+		a := artifact(t, "one", 10)
+		must(t, s.SaveArtifact(ctx, "me", a))
+		must(t, s.SaveArtifact(ctx, "me", a))
+		got, err := s.Artifact(ctx, "me", a.BundleID())
+		must(t, err)
+		same(t, got, a)
+		_, err = s.Artifact(ctx, "you", a.BundleID())
+		wantCode(t, err, deploy.CodeBundleNotFound)
+		_, err = s.Artifact(ctx, "me", "b_none")
+		wantCode(t, err, deploy.CodeBundleNotFound)
+	})
+	t.Run("claims", func(t *testing.T) {
+		s, ctx := fresh(t), t.Context()
+		must(t, s.SaveSession(ctx, someSession("s_a", "me", 1)))
+		none, err := s.Claim(ctx, "s_a")
+		if must(t, err); none != nil {
+			t.Errorf("%v", none)
+		}
+		c := deploy.Claim{ID: "c_1", SessionID: "s_a", AccountID: "1", Principal: "me", PageToken: "PAGETOKEN", State: deploy.ClaimAwaiting, Message: "m", Digest: "d", AskedAt: at(1), ExpiresAt: at(2)}
+		must(t, s.SaveClaim(ctx, c))
+		for _, find := range []func() (*deploy.Claim, error){
+			func() (*deploy.Claim, error) { return s.Claim(ctx, "s_a") },
+			func() (*deploy.Claim, error) { return s.ClaimByPage(ctx, "PAGETOKEN") },
+		} {
+			got, err := find()
+			must(t, err)
+			same(t, *got, c)
+		}
+		if other, err := s.ClaimByPage(ctx, "pagetoken"); err != nil || other != nil {
+			t.Errorf("%v %v", other, err)
+		}
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		won := 0
+		for i := range 8 {
+			wg.Go(func() {
+				to := []deploy.ClaimState{deploy.ClaimApproved, deploy.ClaimRefused}[i%2]
+				ok, err := s.DecideClaim(ctx, "c_1", deploy.ClaimAwaiting, to, fmt.Sprint("browser", i), at(3))
+				mu.Lock()
+				defer mu.Unlock()
+				if err != nil {
+					t.Error(err)
+				}
+				if ok {
+					won++
+				}
+			})
+		}
+		wg.Wait()
+		got, err := s.Claim(ctx, "s_a")
+		must(t, err)
+		if won != 1 || got.State == deploy.ClaimAwaiting || got.Browser == "" || !got.DecidedAt.Equal(at(3)) {
+			t.Errorf("%d won: %+v", won, got)
+		}
+	})
+	t.Run("calls", func(t *testing.T) {
+		s, ctx := fresh(t), t.Context()
+		begin := func(key, args string, when int64, want deploy.CallState) []byte {
+			t.Helper()
+			got, result, err := s.BeginCall(ctx, "me", key, args, at(when))
+			if err != nil || got != want {
+				t.Errorf("begin %s: %v %v, want %v", key, got, err, want)
+			}
+			return result
+		}
+		begin("k", "a", 0, deploy.CallNew)
+		begin("k", "a", 1, deploy.CallRunning)
+		_, _, err := s.BeginCall(ctx, "me", "k", "b", at(1))
+		wantCode(t, err, deploy.CodeIdempotency)
+		must(t, s.FinishCall(ctx, "me", "k", []byte("result")))
+		if got := begin("k", "a", 2, deploy.CallDone); string(got) != "result" {
+			t.Errorf("%q", got)
+		}
+		if st, _, err := s.BeginCall(ctx, "you", "k", "b", at(2)); err != nil || st != deploy.CallNew {
+			t.Errorf("another's key: %v %v", st, err)
+		}
+		begin("free", "a", 0, deploy.CallNew)
+		must(t, s.FinishCall(ctx, "me", "free", nil))
+		begin("free", "b", 1, deploy.CallNew)
+		begin("dead", "a", 0, deploy.CallNew)
+		begin("dead", "a", 299, deploy.CallRunning)
+		begin("dead", "b", 301, deploy.CallNew) // its process is gone
+		begin("k", "b", 24*3600+3, deploy.CallNew)
+	})
+	t.Run("terms", func(t *testing.T) {
+		s, ctx := fresh(t), t.Context()
+		must(t, s.AcceptTerms(ctx, deploy.Acceptance{Principal: "me", By: "setup", Text: "T1", At: at(1)}))
+		for _, c := range []struct {
+			who, text string
+			want      bool
+		}{{"me", "T1", true}, {"me", "T2", false}, {"you", "T1", false}} {
+			if got, err := s.Accepted(ctx, c.who, c.text); err != nil || got != c.want {
+				t.Errorf("%v: %v %v", c, got, err)
+			}
+		}
+	})
+	t.Run("a call that is over", func(t *testing.T) {
+		s := fresh(t)
+		ctx, stop := context.WithCancel(t.Context())
+		must(t, s.SaveSession(ctx, someSession("s_a", "me", 1)))
+		stop()
+		if err := s.SaveSession(ctx, someSession("s_b", "me", 1)); !errors.Is(err, context.Canceled) {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+func TestSQLite(t *testing.T) {
+	suite(t, func(t *testing.T) deploy.Store { t.Helper(); return open(t, t.TempDir()) })
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func same[T any](t testing.TB, got, want T) {
+	t.Helper()
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("(-want +got)\n%s", d)
+	}
+}
+
+func wantCode(t testing.TB, err error, code deploy.Code) {
+	t.Helper()
+	e, ok := errors.AsType[*deploy.Error](err)
+	if !ok || e.Code != code || e.Next == "" {
+		t.Errorf("got %v, want %s", err, code)
+	}
+}
+
+func idOf(s *deploy.Session) string {
+	if s == nil {
+		return ""
+	}
+	return s.ID
+}
+
+func artifact(t testing.TB, name string, size int) *deploy.Artifact {
+	t.Helper()
+	a := &deploy.Artifact{
+		Name: name, MainModule: "index.js", CompatibilityDate: "2026-08-01", Modules: []deploy.Module{{Name: "index.js", Type: deploy.TypeESModule, Content: bytes.Repeat([]byte(name+"0123456789abcdef"), size)}},
+		Bindings: []deploy.Binding{{"name": "V", "type": "plain_text", "text": "PLAIN-VARIABLE-" + name}},
+	}
+	must(t, a.Seal())
+	return a
+}
+
+// TestSecretsAreSealed looks for secrets in every byte of the folder, while they are
+// kept and after they were wiped.
+func TestSecretsAreSealed(t *testing.T) {
+	dir := t.TempDir()
+	s, ctx := open(t, dir), t.Context()
+	must(t, s.SaveSession(ctx, someSession("s_a", "me", 1)))
+	acct := someAccount("deadbeef", "s_a")
+	must(t, s.SaveAccount(ctx, acct))
+	must(t, s.SaveClaim(ctx, deploy.Claim{ID: "c", SessionID: "s_a", AccountID: "deadbeef", Principal: "me", PageToken: "PAGE-TOKEN-OF-THE-CLAIM", State: deploy.ClaimAwaiting}))
+	must(t, s.SaveArtifact(ctx, "me", artifact(t, "secretive", 3)))
+	for _, secret := range []string{"token-deadbeef", "claimToken=deadbeef", "PAGE-TOKEN-OF-THE-CLAIM", "PLAIN-VARIABLE-secretive"} {
+		if strings.Contains(folder(t, dir), secret) {
+			t.Errorf("%s lies open on the disk", secret)
+		}
+	}
+	db, err := sql.Open("sqlite", filepath.Join(dir, "sessions.db"))
+	must(t, err)
+	defer db.Close()
+	var sealed []byte
+	must(t, db.QueryRow("SELECT token FROM accounts").Scan(&sealed))
+	acct.Token, acct.ClaimURL = "", ""
+	must(t, s.SaveAccount(ctx, acct))
+	if bytes.Contains([]byte(folder(t, dir)), sealed) {
+		t.Error("a wiped token still lies on the disk, sealed")
+	}
+	for name, mode := range map[string]os.FileMode{"key": 0o600, "sessions.db": 0o600} {
+		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Mode().Perm() != mode {
+			t.Errorf("%s: %v %v", name, info.Mode(), err)
+		}
+	}
+}
+
+// TestSealedValuesCantBeMoved: a token that is moved to another row does not open.
+func TestSealedValuesCantBeMoved(t *testing.T) {
+	dir := t.TempDir()
+	s, ctx := open(t, dir), t.Context()
+	must(t, s.SaveSession(ctx, someSession("s_a", "me", 1)))
+	must(t, s.SaveSession(ctx, someSession("s_b", "me", 1)))
+	must(t, s.SaveAccount(ctx, someAccount("1", "s_a")))
+	must(t, s.SaveAccount(ctx, someAccount("2", "s_b")))
+	db, err := sql.Open("sqlite", filepath.Join(dir, "sessions.db"))
+	must(t, err)
+	defer db.Close()
+	_, err = db.Exec("UPDATE accounts SET token = (SELECT token FROM accounts WHERE id = '1') WHERE id = '2'")
+	must(t, err)
+	_, err = s.Accounts(ctx, "s_b")
+	wantCode(t, err, deploy.CodeStore)
+	_, err = s.Accounts(ctx, "s_a")
+	must(t, err)
+}
+
+func folder(t testing.TB, dir string) string {
+	t.Helper()
+	var all strings.Builder
+	entries, err := os.ReadDir(dir)
+	must(t, err)
+	for _, e := range entries {
+		if e.Name() == "key" {
+			continue
+		}
+		b, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		must(t, err)
+		all.Write(b)
+	}
+	return all.String()
+}
+
+// TestWhatIsWrongIsSaid: nothing is overwritten by a store that can't be used.
+func TestWhatIsWrongIsSaid(t *testing.T) {
+	prepare := func(t *testing.T) string {
+		t.Helper()
+		dir := t.TempDir()
+		s := open(t, dir)
+		must(t, s.SaveSession(t.Context(), someSession("s_a", "me", 1)))
+		must(t, s.Close())
+		return dir
+	}
+	for name, c := range map[string]struct {
+		spoil func(t *testing.T, dir string)
+		want  string
+	}{
+		"another key": {func(t *testing.T, dir string) {
+			t.Helper()
+			must(t, os.WriteFile(filepath.Join(dir, "key"), bytes.Repeat([]byte{7}, 32), 0o600))
+		}, "not the one"},
+		"a short key": {func(t *testing.T, dir string) {
+			t.Helper()
+			must(t, os.WriteFile(filepath.Join(dir, "key"), []byte("short"), 0o600))
+		}, "5 bytes"},
+		"an open key": {func(t *testing.T, dir string) { t.Helper(); must(t, os.Chmod(filepath.Join(dir, "key"), 0o644)) }, "chmod 600"},
+		"damaged": {func(t *testing.T, dir string) {
+			t.Helper()
+			must(t, os.WriteFile(filepath.Join(dir, "sessions.db"), bytes.Repeat([]byte("no database "), 1000), 0o600))
+		}, "damaged"},
+		"from the future": {func(t *testing.T, dir string) {
+			t.Helper()
+			db, err := sql.Open("sqlite", filepath.Join(dir, "sessions.db"))
+			must(t, err)
+			_, err = db.Exec("PRAGMA user_version = 99")
+			must(t, errors.Join(err, db.Close()))
+		}, "newer version"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := prepare(t)
+			c.spoil(t, dir)
+			before := folder(t, dir)
+			s := open(t, dir)
+			err := s.SaveSession(t.Context(), someSession("s_b", "me", 1))
+			wantCode(t, err, deploy.CodeStore)
+			if err != nil && !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%v does not say %q", err, c.want)
+			}
+			must(t, s.Close())
+			if folder(t, dir) != before {
+				t.Error("something was written")
+			}
+		})
+	}
+	t.Run("a folder that is a file", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "file")
+		must(t, os.WriteFile(path, nil, 0o600))
+		_, err := open(t, path).Sessions(t.Context(), "me", 1)
+		wantCode(t, err, deploy.CodeStore)
+	})
+}
+
+// TestOldThingsAreForgotten by the two ages, and artifacts by their size.
+func TestOldThingsAreForgotten(t *testing.T) {
+	now := at(0)
+	s := open(t, t.TempDir(), func(c *session.Config) {
+		c.Now = func() time.Time { return now }
+		c.MaxArtifactBytes = 1500
+	})
+	ctx := t.Context()
+	old := someSession("s_old", "me", 0)
+	old.UpdatedAt = at(0)
+	must(t, s.SaveSession(ctx, old))
+	must(t, s.SaveAccount(ctx, someAccount("1", "s_old")))
+	a := artifact(t, "kept", 1)
+	must(t, s.SaveArtifact(ctx, "me", a))
+	now = now.Add(8 * 24 * time.Hour)
+	fresh := someSession("s_new", "me", 1)
+	fresh.UpdatedAt = now
+	must(t, s.SaveSession(ctx, fresh))
+	_, err := s.Artifact(ctx, "me", a.BundleID())
+	wantCode(t, err, deploy.CodeBundleNotFound)
+	if _, err := s.Session(ctx, "me", "s_old"); err != nil {
+		t.Error("a record went before its time:", err)
+	}
+	now = now.Add(90 * 24 * time.Hour)
+	fresh.UpdatedAt = now
+	must(t, s.SaveSession(ctx, fresh))
+	_, err = s.Session(ctx, "me", "s_old")
+	wantCode(t, err, deploy.CodeSessionNotFound)
+	if accts, err := s.Accounts(ctx, "s_old"); err != nil || len(accts) != 0 {
+		t.Errorf("%v %v", accts, err)
+	}
+	var ids []string
+	for i := range 12 { // about 330 sealed bytes each
+		now = now.Add(time.Second)
+		b := artifact(t, fmt.Sprintf("many%d", i), 1)
+		ids = append(ids, b.BundleID())
+		must(t, s.SaveArtifact(ctx, "me", b))
+	}
+	_, err = s.Artifact(ctx, "me", ids[0])
+	wantCode(t, err, deploy.CodeBundleNotFound)
+	_, err = s.Artifact(ctx, "me", ids[11])
+	must(t, err)
+}
+
+// work is a second process: it writes sessions under its name until it is done.
+func work(dir, name string) int {
+	ctx := context.Background()
+	s, err := session.Open(ctx, session.Config{Dir: dir})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	for i := range 40 {
+		id := fmt.Sprintf("s_%s_%d", name, i)
+		sess := someSession(id, "me", int64(i))
+		err := errors.Join(s.SaveSession(ctx, sess), s.SaveAccount(ctx, someAccount(id, id)))
+		if err == nil {
+			_, err = s.Accounts(ctx, id)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, name, i, err)
+			return 1
+		}
+	}
+	if err := s.Close(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// TestSeveralProcesses start at once on an empty folder, agree on one key, and lose
+// nothing of each other's; one of them is killed in the middle.
+func TestSeveralProcesses(t *testing.T) {
+	dir := t.TempDir()
+	self, err := os.Executable()
+	must(t, err)
+	var wg sync.WaitGroup
+	for i := range 5 {
+		cmd := exec.Command(self) //nolint:gosec // this test's own program
+		cmd.Env = append(os.Environ(), "HOURGLASS_SESSION_WORK="+dir, fmt.Sprintf("HOURGLASS_SESSION_NAME=p%d", i))
+		var out bytes.Buffer
+		cmd.Stderr = &out
+		must(t, cmd.Start())
+		wg.Go(func() {
+			if i == 4 {
+				time.Sleep(150 * time.Millisecond)
+				_ = cmd.Process.Kill()
+				_ = cmd.Wait()
+				return
+			}
+			if err := cmd.Wait(); err != nil {
+				t.Errorf("process %d: %v\n%s", i, err, out.String())
+			}
+		})
+	}
+	wg.Wait()
+	s := open(t, dir)
+	all, err := s.Sessions(t.Context(), "me", 1000)
+	must(t, err)
+	count := map[string]int{}
+	for _, v := range all {
+		count[v.ID[:4]]++
+		if _, err := s.Accounts(t.Context(), v.ID); err != nil {
+			t.Error(err)
+		}
+	}
+	for i := range 4 {
+		if n := count[fmt.Sprintf("s_p%d", i)]; n != 40 {
+			t.Errorf("process %d: %d of 40 sessions", i, n)
+		}
+	}
+}
+
+func BenchmarkOpenAndFirstRead(b *testing.B) {
+	dir := b.TempDir()
+	must(b, open(b, dir).SaveSession(b.Context(), someSession("s", "me", 1)))
+	for b.Loop() {
+		s, err := session.Open(b.Context(), session.Config{Dir: dir})
+		must(b, err)
+		_, err = s.Session(b.Context(), "me", "s")
+		must(b, errors.Join(err, s.Close()))
+	}
+}
+
+func BenchmarkSaveDeployment(b *testing.B) {
+	s := open(b, b.TempDir())
+	must(b, s.SaveSession(b.Context(), someSession("s", "me", 1)))
+	for b.Loop() {
+		must(b, s.SaveDeployment(b.Context(), deploy.Deployment{ID: "d", SessionID: "s"}))
+	}
+}
