@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -42,7 +43,9 @@ type checker struct {
 	expect  *Expect
 	hasPrev bool // another version may still be serving
 	prevMet bool // the version before met the expectation too, so meeting it proves nothing
-	events  *eventBook
+	// before is the evidence of an earlier check of this very version; "" if there is none.
+	before string
+	events *eventBook
 }
 
 // check waits until the deployed version serves, reads what it answers, and sets
@@ -54,8 +57,10 @@ func (r *run) check(ctx context.Context) {
 	}
 	if r.prev != nil && r.prev.ID == r.dep.ID {
 		// Unchanged: only a version that never was confirmed can still be waiting for its turn.
-		confirmed := r.prev.Check != nil && r.prev.Check.Version == VersionConfirmed
-		ck.hasPrev = r.older && !confirmed
+		ck.hasPrev = r.older && !r.prev.confirmed()
+		if r.prev.confirmed() {
+			ck.before = "confirmed before, and nothing was deployed over it since"
+		}
 	}
 	ck.run(ctx)
 }
@@ -116,6 +121,9 @@ func (ck *checker) look(ctx context.Context) probe {
 		ck.events.waitOpen(ctx, time.Second)
 	}
 	p := probe{id: NewID("p"), at: ck.s.cfg.Now().UTC()}
+	if ck.events != nil {
+		ck.events.expect(p.id)
+	}
 	header := http.Header{ProbeHeader: {p.id}, "Cache-Control": {"no-cache"}, "User-Agent": {"hourglass-probe"}}
 	p.resp, p.err = ck.s.cfg.Edge.Fetch(ctx, ck.dep.Host, ck.path, header)
 	if p.err != nil || ck.events == nil {
@@ -151,10 +159,11 @@ func (ck *checker) evidence(p *probe) string {
 	if p.event != nil && p.event.VersionID != "" && p.event.VersionID == ck.dep.VersionID {
 		return "the tail names this version for our probe"
 	}
-	if !ck.hasPrev && p.resp.Status < 500 && p.resp.Status != http.StatusNotFound {
-		return "first version of this Worker on this account"
-	}
-	if !ck.hasPrev && p.event != nil {
+	answered := p.event != nil || p.resp.Status < 500 && p.resp.Status != http.StatusNotFound
+	switch {
+	case !ck.hasPrev && answered && ck.before != "":
+		return ck.before
+	case !ck.hasPrev && answered:
 		return "first version of this Worker on this account"
 	}
 	if ck.expect != nil && ck.hasPrev && !ck.prevMet && ck.met(p.resp) {
@@ -197,7 +206,12 @@ func (ck *checker) describe(p *probe, evidence string) *Check {
 	c.Status = p.resp.Status
 	c.OK = ck.met(p.resp)
 	c.LatencyMS = float64(p.resp.Latency.Microseconds()) / 1000
-	c.BodyExcerpt = ck.s.cfg.Redactor.Redact(excerpt(p.resp))
+	c.BodyExcerpt = ck.s.excerpt(p.resp)
+	if _, stale := ck.judge(p); stale {
+		c.OK = false
+		c.Error = "what answered is still the version before"
+		return c
+	}
 	ck.explain(c, p)
 	return c
 }
@@ -207,7 +221,7 @@ func (ck *checker) explain(c *Check, p *probe) {
 	switch {
 	case p.event != nil && len(p.event.Exceptions) > 0:
 		x := p.event.Exceptions[0]
-		c.Error = ck.s.cfg.Redactor.Redact(cut(strings.TrimSpace(x.Name+": "+x.Message), excerptSize))
+		c.Error = cut(ck.s.cfg.Redactor.Redact(strings.TrimSpace(x.Name+": "+x.Message)), excerptSize)
 		c.At = sourcePlace(ck.art, x.Stack)
 	case p.event != nil && p.event.Outcome != "" && p.event.Outcome != "ok" && p.resp.Status >= 500:
 		c.Error = "the runtime ended the request: " + p.event.Outcome
@@ -218,12 +232,14 @@ func (ck *checker) explain(c *Check, p *probe) {
 	}
 }
 
-// excerpt is the beginning of a Worker's answer, as text.
-func excerpt(r *Response) string {
+// excerpt is the beginning of a Worker's answer, as text. Secrets are stripped before
+// the cut: half a secret is none that the redactor knows.
+func (s *Service) excerpt(r *Response) string {
 	if !utf8.Valid(trimRune(r.Body)) || bytes.IndexByte(r.Body, 0) >= 0 {
-		return fmt.Sprintf("(%d bytes of %s)", len(r.Body), r.Header.Get("Content-Type"))
+		kind := cut(s.cfg.Redactor.Redact(r.Header.Get("Content-Type")), 100)
+		return fmt.Sprintf("(%d bytes of %s)", len(r.Body), cmp.Or(kind, "no stated type"))
 	}
-	return cut(string(r.Body), excerptSize)
+	return cut(s.cfg.Redactor.Redact(string(r.Body)), excerptSize)
 }
 
 // trimRune drops a rune that the cut of the body may have left unfinished.
@@ -245,7 +261,7 @@ func cut(s string, n int) string {
 // eventBook collects the tail's events of our probes, from a goroutine of its own.
 type eventBook struct {
 	mu     sync.Mutex
-	events map[string]TraceEvent
+	events map[string]*TraceEvent // by probe; nil: asked for, not here yet
 	news   chan struct{}
 	stop   context.CancelFunc
 	done   sync.WaitGroup
@@ -258,7 +274,7 @@ type eventBook struct {
 func openEvents(ctx context.Context, cloud Cloud, acct *Account, worker string) *eventBook {
 	ctx, stop := context.WithCancel(ctx)
 	b := &eventBook{
-		events: map[string]TraceEvent{}, news: make(chan struct{}, 1), stop: stop,
+		events: map[string]*TraceEvent{}, news: make(chan struct{}, 1), stop: stop,
 		open: make(chan struct{}), dead: make(chan struct{}),
 	}
 	b.done.Go(func() {
@@ -296,15 +312,25 @@ func (b *eventBook) waitOpen(ctx context.Context, d time.Duration) {
 	}
 }
 
-// maxBook bounds the book: visitors' requests carry no probe id and are not kept.
-const maxBook = 256
+// expect makes room for the event of a probe of ours.
+func (b *eventBook) expect(id string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.events[id] = nil
+}
 
+// put keeps the event of an expected probe. Anybody can send the header: what visitors
+// make up is not kept, so that they can neither fill the book nor crowd us out.
 func (b *eventBook) put(ev TraceEvent) {
 	b.mu.Lock()
-	if ev.ProbeID != "" && len(b.events) < maxBook {
-		b.events[ev.ProbeID] = ev
+	known, ours := b.events[ev.ProbeID]
+	if ours && known == nil {
+		b.events[ev.ProbeID] = &ev
 	}
 	b.mu.Unlock()
+	if !ours {
+		return
+	}
 	select {
 	case b.news <- struct{}{}:
 	default:
@@ -316,22 +342,25 @@ func (b *eventBook) wait(ctx context.Context, id string, d time.Duration) *Trace
 	t := time.NewTimer(d)
 	defer t.Stop()
 	for {
-		b.mu.Lock()
-		ev, ok := b.events[id]
-		b.mu.Unlock()
-		if ok {
-			return &ev
+		if ev := b.event(id); ev != nil {
+			return ev
 		}
 		select {
 		case <-b.news:
 		case <-b.dead:
-			return nil
+			return b.event(id) // it may have come just before the end
 		case <-t.C:
 			return nil
 		case <-ctx.Done():
 			return nil
 		}
 	}
+}
+
+func (b *eventBook) event(id string) *TraceEvent {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.events[id]
 }
 
 func (b *eventBook) close() {

@@ -113,13 +113,27 @@ func (s *Service) openClaim(ctx context.Context, sess Session, acct *Account, de
 	fresh := Claim{
 		ID: NewID("c"), SessionID: sess.ID, AccountID: acct.ID, Principal: sess.Principal,
 		PageToken: Secret(rand.Text() + rand.Text()), State: ClaimAwaiting,
-		Message: s.cfg.Redactor.Redact(cut(message, maxMessage)), Digest: accountDigest(deps),
+		Message: cut(s.cfg.Redactor.Redact(message), maxMessage), Digest: accountDigest(deps),
 		AskedAt: now.UTC(), ExpiresAt: expires,
+	}
+	// Before it is on record: a claim that nobody can be asked about freezes the session.
+	if _, err := s.pageURL(ctx, &fresh); err != nil {
+		return nil, err
 	}
 	if err := s.cfg.Store.SaveClaim(ctx, fresh); err != nil {
 		return nil, err
 	}
 	return &fresh, nil
+}
+
+// pageURL is where the human decides.
+func (s *Service) pageURL(ctx context.Context, claim *Claim) (string, error) {
+	url, err := s.cfg.Pages.URL(ctx, claim.PageToken)
+	if err != nil {
+		return "", Errorf(CodeNoApproval, "Tell the user that the page for an approval can't be opened; the server's log has the cause.",
+			"there is no way to ask a human from here").Caused(err)
+	}
+	return url, nil
 }
 
 // newestByWorker keeps the newest deployment of each Worker; deps are newest first.
@@ -160,9 +174,9 @@ func (s *Service) claimResult(ctx context.Context, claim *Claim, acct *Account) 
 		res.Next = NextStep{Do: "The user has approved already. Stop; nothing more is needed from you."}
 		return res, nil
 	}
-	url, err := s.cfg.Pages.URL(ctx, claim.PageToken)
+	url, err := s.pageURL(ctx, claim)
 	if err != nil {
-		return nil, fmt.Errorf("opening the approval page: %w", err)
+		return nil, err
 	}
 	res.PageURL = url
 	return res, nil
@@ -219,7 +233,7 @@ func (s *Service) claimByPage(ctx context.Context, token string) (*Claim, *Sessi
 // one that came too late CodeSessionExpired. Browser binds an approval to the browser
 // that gave it. With an approval the write use of the account's token ends.
 func (s *Service) DecideClaim(ctx context.Context, token string, approve bool, browser string) (*ClaimView, error) {
-	claim, sess, acct, err := s.claimByPage(ctx, token)
+	_, sess, _, err := s.claimByPage(ctx, token)
 	if err != nil {
 		return nil, err
 	}
@@ -229,6 +243,10 @@ func (s *Service) DecideClaim(ctx context.Context, token string, approve bool, b
 	}
 	defer unlock()
 	s.askClock(ctx)
+	claim, _, acct, err := s.claimByPage(ctx, token)
+	if err != nil {
+		return nil, err
+	}
 	now := s.timeFor(acct)
 	if claim.StateAt(now) == ClaimLapsed {
 		return nil, Errorf(CodeSessionExpired, "Ask the agent to deploy again; this account is gone.", "the decision came after the account's hour")
@@ -261,6 +279,7 @@ func (s *Service) ClaimLink(ctx context.Context, token, browser string) (Secret,
 	if err != nil {
 		return "", err
 	}
+	s.askClock(ctx)
 	now := s.timeFor(acct)
 	switch {
 	case claim.State != ClaimApproved:

@@ -1,11 +1,15 @@
 package deploy
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
 	"time"
 )
 
@@ -44,19 +48,19 @@ func (s *Service) Deploy(ctx context.Context, c Caller, req DeployRequest) (*Dep
 
 // deployOnce deploys under a reserved key. A failure gives the key free: what was
 // spent by then belongs to the session, where the next call finds it.
-func (s *Service) deployOnce(ctx context.Context, c Caller, req DeployRequest) (*DeployResult, error) {
-	res, err := s.deploy(ctx, c, req)
+func (s *Service) deployOnce(ctx context.Context, c Caller, req DeployRequest) (res *DeployResult, err error) {
 	var kept []byte
-	if err == nil {
-		if kept, err = json.Marshal(res); err != nil {
-			return nil, fmt.Errorf("keeping a result: %w", err)
+	// Deferred, so that a panic that the door recovers from gives the key free too.
+	defer func() {
+		if e := s.cfg.Store.FinishCall(context.WithoutCancel(ctx), c.Principal, req.IdempotencyKey, kept); err == nil && e != nil {
+			res, err = nil, e
 		}
-	}
-	if e := s.cfg.Store.FinishCall(context.WithoutCancel(ctx), c.Principal, req.IdempotencyKey, kept); err == nil {
-		err = e
-	}
-	if err != nil {
+	}()
+	if res, err = s.deploy(ctx, c, req); err != nil {
 		return nil, err
+	}
+	if kept, err = json.Marshal(res); err != nil {
+		return nil, fmt.Errorf("keeping a result: %w", err)
 	}
 	return res, nil
 }
@@ -71,13 +75,20 @@ func (s *Service) repeat(ctx context.Context, c Caller, kept []byte) (*DeployRes
 	if err != nil {
 		return nil, err
 	}
+	deps, err := s.cfg.Store.Deployments(ctx, sess.ID)
+	if err != nil {
+		return nil, err
+	}
 	accounts, err := s.cfg.Store.Accounts(ctx, sess.ID)
 	if err != nil {
 		return nil, err
 	}
-	for i := range accounts {
-		if accounts[i].ExpiresAt.Equal(res.ExpiresAt) {
-			s.countdown(&res, &accounts[i])
+	s.learn(accounts)
+	for _, d := range deps {
+		for i := range accounts {
+			if d.ID == res.DeploymentID && d.AccountID == accounts[i].ID {
+				s.countdown(&res, &accounts[i])
+			}
 		}
 	}
 	return &res, nil
@@ -129,14 +140,22 @@ func (s *Service) validate(req DeployRequest) error {
 		return errNoSource()
 	}
 	if e := req.Expect; e != nil {
-		if e.Path != "" && e.Path[0] != '/' {
-			return Errorf(CodeInvalidArgument, "Begin expect.path with a slash, e.g. /health.", "expect.path %q is not a path", e.Path)
+		if e.Path != "" && !isPath(e.Path) {
+			return Errorf(CodeInvalidArgument, "Begin expect.path with one slash, e.g. /health or /items?limit=3.",
+				"expect.path %q is not a path of the Worker", cut(e.Path, 80))
 		}
 		if e.Status != 0 && (e.Status < 100 || e.Status > 599) {
 			return Errorf(CodeInvalidArgument, "Give an HTTP status such as 200.", "expect.status %d is not an HTTP status", e.Status)
 		}
 	}
 	return nil
+}
+
+// isPath tells whether the edge can be asked for p: else only the check, after
+// everything is spent, would find out.
+func isPath(p string) bool {
+	_, err := url.ParseRequestURI(p)
+	return err == nil && p[0] == '/' && !strings.HasPrefix(p, "//") && len(p) <= 8192
 }
 
 func errReadOnly() *Error {
@@ -241,7 +260,17 @@ func (r *run) attempt(ctx context.Context) (again bool, err error) {
 	r.stage(StageCheck)
 	r.check(ctx)
 	r.stage("")
-	return false, s.cfg.Store.SaveDeployment(context.WithoutCancel(ctx), r.dep)
+	return false, s.saveChecked(context.WithoutCancel(ctx), r.dep)
+}
+
+// saveChecked keeps a deployment with its check, never over the check of a later look.
+func (s *Service) saveChecked(ctx context.Context, d Deployment) error {
+	unlock, err := s.locks.lock(ctx, "row\x00"+d.ID)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return s.cfg.Store.SaveDeployment(ctx, d)
 }
 
 func ignoreExpired(err error, req DeployRequest) error {
@@ -385,33 +414,59 @@ func (r *run) upload(ctx context.Context) (err error) {
 	up, err := s.cfg.Cloud.Upload(ctx, r.acct, Upload{
 		Artifact: r.art, Tag: r.art.Digest[:16], Message: "hourglass " + r.place.session.ID,
 	})
-	if e := <-saved; err == nil {
-		err = e
-	}
-	if err != nil {
-		if e := startError(r.art, err); e != nil {
-			return e
-		}
-		return err
-	}
+	errSaved := <-saved
 	r.dep = Deployment{
 		ID: NewID("d"), SessionID: r.place.session.ID, AccountID: r.acct.ID, Worker: r.art.Name,
-		VersionID: up.VersionID, BundleID: r.art.BundleID(), Digest: r.art.Digest, CreatedAt: now, Serving: ServingNotYet,
+		BundleID: r.art.BundleID(), Digest: r.art.Digest, CreatedAt: now, Serving: ServingNotYet,
 	}
+	if err != nil {
+		return r.uploadFailed(ctx, err)
+	}
+	r.dep.VersionID = up.VersionID
 	r.openEvents(ctx)
-	if r.prev != nil && r.prev.Host != "" {
-		r.dep.Host = r.prev.Host
-	} else {
+	err = r.route(ctx)
+	// On disk before the wait, and also when the route failed: a crash or a failure from
+	// here on must not lose what the account has.
+	errKept := s.cfg.Store.SaveDeployment(context.WithoutCancel(ctx), r.dep)
+	return cmp.Or(err, errSaved, errKept)
+}
+
+// uploadFailed tells an upload's failure. Unless the API said no, the version may be
+// there all the same: then a deployment without a host goes on record, so that neither
+// it nor the one before is taken for what is served.
+func (r *run) uploadFailed(ctx context.Context, err error) error {
+	if e := startError(r.art, err); e != nil {
+		return e
+	}
+	switch AsError(err).Code {
+	case CodeAPIUnreachable, CodeAPIBadResponse, CodeCancelled, CodeTimeout, CodeInternal:
+		if r.prev != nil {
+			r.dep.URL = r.prev.URL
+		}
+		if e := r.s.cfg.Store.SaveDeployment(context.WithoutCancel(ctx), r.dep); e != nil {
+			return e
+		}
+	}
+	return err
+}
+
+// route makes the Worker answer under a host name. One that did so before still does.
+func (r *run) route(ctx context.Context) (err error) {
+	host := ""
+	if r.prev != nil {
+		host = r.prev.Host
+	}
+	if host == "" {
 		r.stage(StageRoute)
-		if r.dep.Host, err = s.cfg.Cloud.EnableRoute(ctx, r.acct, r.art.Name); err != nil {
+		if host, err = r.s.cfg.Cloud.EnableRoute(ctx, r.acct, r.art.Name); err != nil {
 			return err
 		}
 	}
-	if r.dep.URL, err = s.cfg.Edge.URL(ctx, r.dep.Host); err != nil {
+	if r.dep.URL, err = r.s.cfg.Edge.URL(ctx, host); err != nil {
 		return err
 	}
-	// On disk before the wait: a crash while waiting must not lose what is live.
-	return s.cfg.Store.SaveDeployment(context.WithoutCancel(ctx), r.dep)
+	r.dep.Host = host
+	return nil
 }
 
 // previous finds what this Worker served before on this account.
@@ -443,6 +498,9 @@ func (r *run) meetsBefore(ctx context.Context) bool {
 	e := r.req.Expect
 	if e == nil || r.prev.Host == "" {
 		return true
+	}
+	if r.older && !r.prev.confirmed() {
+		return true // what serves now may be older still, and say nothing of prev
 	}
 	ctx, stop := context.WithTimeout(ctx, 3*time.Second)
 	defer stop()
@@ -496,6 +554,8 @@ func (r *run) next() NextStep {
 	d := &r.dep
 	again := map[string]any{"session_id": d.SessionID}
 	switch {
+	case d.Serving == ServingNotYet && d.Check != nil && d.Check.Status != 0 && d.Check.Status != http.StatusNotFound:
+		return NextStep{Do: "It is uploaded, but what answers may still be the version before (see check); look again in 15 seconds.", Tool: "status", Args: again}
 	case d.Serving == ServingNotYet:
 		return NextStep{Do: "It is uploaded but does not answer yet; look again in 15 seconds.", Tool: "status", Args: again}
 	case d.Check != nil && d.Check.Error != "":

@@ -17,9 +17,17 @@ import (
 // learnt (Add), in the forms in which they travel, and the shapes that a secret
 // of ours has even when nobody registered it. It stands wherever something leaves:
 // results, errors, logs, progress, pages. All methods are safe for concurrent use.
+//
+// Forms: as it is; escaped for a URL's query or path; escaped for JSON, with and
+// without HTML escapes, and once more as JSON inside JSON; hex of either case; base64,
+// standard and URL alphabet, at any offset inside a longer encoded text.
+// Not covered: compressed, encrypted or hashed text, a secret whose characters are
+// spread out, reversed or sent one by one, base64 with line breaks inside. A Worker
+// can't misuse that: it never learns the secrets of its account.
 type Redactor struct {
 	mu       sync.RWMutex
 	known    map[string]bool
+	order    []string // known, the oldest first
 	replacer *strings.Replacer
 }
 
@@ -27,18 +35,19 @@ type Redactor struct {
 // blot out ordinary words.
 const minSecret = 8
 
-// maxKnown bounds how many secrets are remembered; the hour is over for older ones.
+// maxKnown bounds how many secrets are remembered: three an account, and the hour of
+// the oldest is over by then.
 const maxKnown = 4096
 
 // shapes are secrets that are known by their form: claim links and bearer headers.
-var shapes = regexp.MustCompile(`(?i)(claimToken(?:=|%3D|\\u003d|"\s*:\s*")|\bBearer\s+)[A-Za-z0-9._~+/%-]{8,}=*|` +
+var shapes = regexp.MustCompile(`(?i)(claimToken(?:=|%3D|\\+u003d|\\*"\s*:\s*\\*")|\bBearer\s+)[A-Za-z0-9._~+/%-]{8,}=*|` +
 	`https?://[^\s"'<>\\]*claim-preview\?[^\s"'<>\\]*`)
 
 // NewRedactor makes a Redactor that knows the shapes only.
 func NewRedactor() *Redactor { return &Redactor{known: map[string]bool{}} }
 
-// Add registers a secret in the forms in which it may travel: as it is, escaped for
-// URLs and JSON, as base64 and as hex.
+// Add registers a secret; a text under 8 bytes is not taken for one. When there are
+// too many, the oldest are forgotten.
 func (r *Redactor) Add(secret string) {
 	if len(secret) < minSecret {
 		return
@@ -48,10 +57,14 @@ func (r *Redactor) Add(secret string) {
 	if r.known[secret] {
 		return
 	}
-	if len(r.known) >= maxKnown {
-		clear(r.known)
+	if len(r.order) >= maxKnown {
+		for _, old := range r.order[:maxKnown/4] {
+			delete(r.known, old)
+		}
+		r.order = slices.Delete(r.order, 0, maxKnown/4)
 	}
 	r.known[secret] = true
+	r.order = append(r.order, secret)
 	r.replacer = nil
 }
 
@@ -80,7 +93,8 @@ func (r *Redactor) RedactBytes(b []byte) []byte { return []byte(r.Redact(string(
 
 // Writer gives a writer that strips secrets from every line before it reaches w. It
 // holds back an unfinished line until its end comes, so that a secret cut in two by
-// the writer's caller is seen whole; a line over 1 MiB is passed on in pieces.
+// the writer's caller is seen whole; a line over 1 MiB is passed on but for its last
+// 32 KiB. What has no line end is never written: it is a writer for logs.
 func (r *Redactor) Writer(w io.Writer) io.Writer { return &redactingWriter{r: r, w: w} }
 
 func (r *Redactor) current() *strings.Replacer {
@@ -102,15 +116,9 @@ func (r *Redactor) current() *strings.Replacer {
 func newReplacer(known map[string]bool) *strings.Replacer {
 	forms := map[string]bool{}
 	for s := range known {
-		forms[s] = true
-		forms[url.QueryEscape(s)] = true
-		forms[url.PathEscape(s)] = true
-		if j, err := json.Marshal(s); err == nil {
-			forms[strings.Trim(string(j), `"`)] = true
+		for _, f := range formsOf(s) {
+			forms[f] = true
 		}
-		forms[strings.TrimRight(base64.StdEncoding.EncodeToString([]byte(s)), "=")] = true
-		forms[base64.RawURLEncoding.EncodeToString([]byte(s))] = true
-		forms[hex.EncodeToString([]byte(s))] = true
 	}
 	all := make([]string, 0, len(forms))
 	for f := range forms {
@@ -125,7 +133,42 @@ func newReplacer(known map[string]bool) *strings.Replacer {
 	return strings.NewReplacer(pairs...)
 }
 
-const maxHeldLine = 1 << 20
+// formsOf gives the forms in which a secret travels.
+func formsOf(s string) []string {
+	out := []string{s, url.QueryEscape(s), url.PathEscape(s), hex.EncodeToString([]byte(s)), strings.ToUpper(hex.EncodeToString([]byte(s)))}
+	for _, html := range []bool{true, false} {
+		once := jsonText(s, html)
+		out = append(out, once, jsonText(once, html))
+	}
+	for _, enc := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
+		// Three bytes become four digits, so a secret inside a longer text has one of three
+		// forms; the digits at its ends that depend on its neighbours are left out.
+		for offset := range 3 {
+			digits := enc.EncodeToString(append(make([]byte, offset), s...))
+			from, to := (offset*8+5)/6, (offset+len(s))*8/6
+			out = append(out, digits[from:to])
+		}
+	}
+	return out
+}
+
+// jsonText is s as it stands inside a JSON string.
+func jsonText(s string, html bool) string {
+	var b strings.Builder
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(html)
+	if enc.Encode(s) != nil {
+		return s
+	}
+	quoted := strings.TrimSuffix(b.String(), "\n")
+	return quoted[1 : len(quoted)-1]
+}
+
+const (
+	maxHeldLine = 1 << 20
+	// holdBack is kept of an overlong line: no form of a secret is longer.
+	holdBack = 32 << 10
+)
 
 type redactingWriter struct {
 	r    *Redactor
@@ -140,7 +183,9 @@ func (w *redactingWriter) Write(p []byte) (int, error) {
 	w.held = append(w.held, p...)
 	end := bytes.LastIndexByte(w.held, '\n') + 1
 	if end == 0 && len(w.held) > maxHeldLine {
-		end = len(w.held)
+		// What is whole goes out redacted; what may be the beginning of a secret stays.
+		w.held = w.r.RedactBytes(w.held)
+		end = max(0, len(w.held)-holdBack)
 	}
 	if end == 0 {
 		return len(p), nil

@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"context"
+	"net/url"
 	"time"
 )
 
@@ -88,14 +89,24 @@ func (s *Service) placeIn(ctx context.Context, sess Session, req DeployRequest) 
 	return &place{session: sess, account: newest}, nil
 }
 
-// frozen refuses while a human has been asked about the account.
+// frozen refuses while a human has been asked about the account, and once they have
+// approved, whatever the account's own record says: the two are written one after the
+// other, and a crash between them must not leave it open.
 func (s *Service) frozen(ctx context.Context, sess Session, acct *Account) error {
 	claim, err := s.cfg.Store.Claim(ctx, sess.ID)
 	if err != nil || claim == nil || claim.AccountID != acct.ID {
 		return err
 	}
-	if claim.StateAt(s.timeFor(acct)) != ClaimAwaiting {
+	switch claim.StateAt(s.timeFor(acct)) {
+	case ClaimApproved:
+		if acct.State != AccountCurrent {
+			return nil
+		}
+		acct.State, acct.Token = AccountClaimed, ""
+		return s.cfg.Store.SaveAccount(ctx, *acct)
+	case ClaimRefused, ClaimLapsed:
 		return nil
+	case ClaimAwaiting:
 	}
 	return Errorf(CodeClaimPending,
 		"Stop here and wait for the user. Deploying is possible again when the user refuses; status tells.",
@@ -119,5 +130,15 @@ func (s *Service) learn(accounts []Account) {
 	for _, a := range accounts {
 		s.cfg.Redactor.Add(a.Token.Reveal())
 		s.cfg.Redactor.Add(a.ClaimURL.Reveal())
+		s.cfg.Redactor.Add(a.claimToken())
 	}
+}
+
+// claimToken is the secret part of the claim link (wrangler-wire fact sheet, section 3.3).
+func (a *Account) claimToken() string {
+	u, err := url.Parse(a.ClaimURL.Reveal())
+	if err != nil {
+		return ""
+	}
+	return u.Query().Get("claimToken")
 }

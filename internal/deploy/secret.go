@@ -1,9 +1,17 @@
 package deploy
 
-import "log/slog"
+import (
+	"fmt"
+	"io"
+	"log/slog"
+)
 
 // Secret is text that must not leave the process: an API token, a claim URL. It
 // prints, logs and marshals as a placeholder; only Reveal gives the text.
+//
+// One way round it is left, which Go does not let a type close: fmt prints an
+// unexported field of a struct without asking its methods. So a struct that is ever
+// printed holds no Secret in an unexported field.
 type Secret string
 
 const redacted = "[redacted]"
@@ -24,6 +32,10 @@ func (s Secret) String() string {
 
 // GoString is the placeholder, for %#v.
 func (s Secret) GoString() string { return s.String() }
+
+// Format is the placeholder for every verb: left to itself, fmt shows the text behind
+// a verb that does not fit, such as %d.
+func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
 
 // LogValue is the placeholder, for log/slog.
 func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }

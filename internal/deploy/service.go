@@ -101,6 +101,9 @@ func errNoSource() *Error {
 // lengthen it.
 func (s *Service) timeFor(a *Account) time.Time {
 	now := s.cfg.Now().Add(a.Skew)
+	if a.Target != s.cfg.Cloud.Target() {
+		return now // another API's clock says nothing of this account
+	}
 	if api := s.cfg.Cloud.Clock(); api.After(now) {
 		return api
 	}

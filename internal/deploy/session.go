@@ -96,7 +96,9 @@ type Deployment struct {
 	SessionID string
 	AccountID string
 	Worker    string
-	Host      string // name.subdomain.workers.dev
+	// Host is name.subdomain.workers.dev; empty: whether it was uploaded is not known,
+	// or its route is not enabled.
+	Host      string
 	URL       string // where a client on this machine reaches it
 	VersionID string
 	BundleID  string
@@ -106,6 +108,9 @@ type Deployment struct {
 	Check   *Check
 	Serving string
 }
+
+// confirmed tells whether its version was seen to serve.
+func (d *Deployment) confirmed() bool { return d.Check != nil && d.Check.Version == VersionConfirmed }
 
 // Check is one look at what a deployment serves.
 type Check struct {

@@ -192,14 +192,8 @@ func (s *Service) probeOnce(ctx context.Context, d Deployment) (Deployment, erro
 		return d, err
 	}
 	defer unlock()
-	deps, err := s.cfg.Store.Deployments(ctx, d.SessionID)
-	if err != nil {
+	if d, err = s.deployment(ctx, d); err != nil {
 		return d, err
-	}
-	for _, again := range deps {
-		if again.ID == d.ID {
-			d = again
-		}
 	}
 	if d.Host == "" || d.Check != nil && s.cfg.Now().Sub(d.Check.ProbedAt) < probeFresh && d.Serving == ServingYes {
 		return d, nil
@@ -222,11 +216,46 @@ func (s *Service) probeOnce(ctx context.Context, d Deployment) (Deployment, erro
 	default:
 		check.Status, check.OK = resp.Status, resp.Status < 400
 		check.LatencyMS = float64(resp.Latency.Microseconds()) / 1000
-		check.BodyExcerpt = s.cfg.Redactor.Redact(excerpt(resp))
-		if d.Serving != ServingYes && resp.Status < 400 {
-			d.Serving = ServingYes
+		check.BodyExcerpt = s.excerpt(resp)
+	}
+	return s.saveProbe(context.WithoutCancel(ctx), d, check)
+}
+
+// saveProbe keeps what a status saw, on top of what a deployment's own check may have
+// written down meanwhile.
+func (s *Service) saveProbe(ctx context.Context, d Deployment, check Check) (Deployment, error) {
+	unlock, err := s.locks.lock(ctx, "row\x00"+d.ID)
+	if err != nil {
+		return d, err
+	}
+	defer unlock()
+	again, err := s.deployment(ctx, d)
+	if err != nil {
+		return d, err
+	}
+	if again.Check != nil && again.Check.ProbedAt.After(check.ProbedAt) {
+		return again, nil
+	}
+	if again.confirmed() {
+		check.Version, check.Evidence = again.Check.Version, again.Check.Evidence
+	}
+	if check.Status != 0 && check.OK {
+		again.Serving = ServingYes
+	}
+	again.URL, again.Check = d.URL, &check
+	return again, s.cfg.Store.SaveDeployment(ctx, again)
+}
+
+// deployment reads d again.
+func (s *Service) deployment(ctx context.Context, d Deployment) (Deployment, error) {
+	deps, err := s.cfg.Store.Deployments(ctx, d.SessionID)
+	if err != nil {
+		return d, err
+	}
+	for _, again := range deps {
+		if again.ID == d.ID {
+			return again, nil
 		}
 	}
-	d.Check = &check
-	return d, s.cfg.Store.SaveDeployment(context.WithoutCancel(ctx), d)
+	return d, nil
 }

@@ -1,0 +1,343 @@
+package deploy_test
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hourglass-mcp/hourglass/internal/deploy"
+)
+
+// memStore keeps the contract of deploy.Store in memory. Everything is copied on the
+// way in and out, so that nothing is shared with the Service but what was saved.
+type memStore struct {
+	mu        sync.Mutex
+	sessions  []deploy.Session // in the order in which they were made
+	accounts  []deploy.Account
+	deps      []deploy.Deployment
+	artifacts map[string]deploy.Artifact // principal NUL bundle ID
+	claims    []deploy.Claim
+	calls     map[string]*storedCall
+	terms     []deploy.Acceptance
+	// fail, where set, is asked before each operation by its name.
+	fail func(op string) error
+	// finished counts FinishCall by whether a result was kept.
+	kept, freed int
+}
+
+type storedCall struct {
+	args   string
+	done   bool
+	result []byte
+}
+
+func newMemStore() *memStore {
+	return &memStore{artifacts: map[string]deploy.Artifact{}, calls: map[string]*storedCall{}}
+}
+
+func (m *memStore) begin(ctx context.Context, op string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if m.fail != nil {
+		return m.fail(op)
+	}
+	return nil
+}
+
+func (m *memStore) SaveSession(ctx context.Context, s deploy.Session) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.begin(ctx, "SaveSession"); err != nil {
+		return err
+	}
+	for i := range m.sessions {
+		if m.sessions[i].ID == s.ID {
+			m.sessions[i] = s
+			return nil
+		}
+	}
+	m.sessions = append(m.sessions, s)
+	return nil
+}
+
+func (m *memStore) Session(ctx context.Context, principal, id string) (*deploy.Session, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.begin(ctx, "Session"); err != nil {
+		return nil, err
+	}
+	for _, s := range m.sessions {
+		if s.ID == id && s.Principal == principal {
+			return &s, nil
+		}
+	}
+	return nil, deploy.Errorf(deploy.CodeSessionNotFound, "Call status without session_id to see your sessions.", "there is no session %s", id)
+}
+
+func (m *memStore) CurrentSession(ctx context.Context, principal, scope, runID string) (*deploy.Session, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.begin(ctx, "CurrentSession"); err != nil {
+		return nil, err
+	}
+	for _, s := range slices.Backward(m.sessions) {
+		if s.Principal == principal && s.Scope == scope && (runID == "" || s.RunID == runID) {
+			return &s, nil
+		}
+	}
+	return nil, nil
+}
+
+func (m *memStore) Sessions(ctx context.Context, principal string, limit int) ([]deploy.Session, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.begin(ctx, "Sessions"); err != nil {
+		return nil, err
+	}
+	var out []deploy.Session
+	for _, s := range slices.Backward(m.sessions) {
+		if s.Principal == principal && len(out) < limit {
+			out = append(out, s)
+		}
+	}
+	return out, nil
+}
+
+func (m *memStore) SaveAccount(ctx context.Context, a deploy.Account) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.begin(ctx, "SaveAccount"); err != nil {
+		return err
+	}
+	for i := range m.accounts {
+		if m.accounts[i].ID == a.ID && m.accounts[i].Target == a.Target {
+			m.accounts[i] = a
+			return nil
+		}
+	}
+	m.accounts = append(m.accounts, a)
+	return nil
+}
+
+func (m *memStore) Accounts(ctx context.Context, sessionID string) ([]deploy.Account, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.begin(ctx, "Accounts"); err != nil {
+		return nil, err
+	}
+	var out []deploy.Account
+	for _, a := range slices.Backward(m.accounts) {
+		if a.SessionID == sessionID {
+			out = append(out, a)
+		}
+	}
+	return out, nil
+}
+
+func (m *memStore) WipeExpired(ctx context.Context, t time.Time) (int, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.begin(ctx, "WipeExpired"); err != nil {
+		return 0, err
+	}
+	n := 0
+	for i := range m.accounts {
+		a := &m.accounts[i]
+		if !a.ExpiresAt.Before(t) || a.Token.Empty() && a.ClaimURL.Empty() && a.State != deploy.AccountCurrent {
+			continue
+		}
+		a.Token, a.ClaimURL = "", ""
+		a.State = cmp.Or(a.State, deploy.AccountExpired)
+		n++
+	}
+	return n, nil
+}
+
+func (m *memStore) SaveDeployment(ctx context.Context, d deploy.Deployment) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.begin(ctx, "SaveDeployment"); err != nil {
+		return err
+	}
+	if d.Check != nil {
+		c := *d.Check
+		d.Check = &c
+	}
+	for i := range m.deps {
+		if m.deps[i].ID == d.ID {
+			m.deps[i] = d
+			return nil
+		}
+	}
+	m.deps = append(m.deps, d)
+	return nil
+}
+
+func (m *memStore) Deployments(ctx context.Context, sessionID string) ([]deploy.Deployment, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.begin(ctx, "Deployments"); err != nil {
+		return nil, err
+	}
+	var out []deploy.Deployment
+	for _, d := range slices.Backward(m.deps) {
+		if d.SessionID != sessionID {
+			continue
+		}
+		if d.Check != nil {
+			c := *d.Check
+			d.Check = &c
+		}
+		out = append(out, d)
+	}
+	return out, nil
+}
+
+func (m *memStore) SaveArtifact(ctx context.Context, principal string, a *deploy.Artifact) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.begin(ctx, "SaveArtifact"); err != nil {
+		return err
+	}
+	m.artifacts[principal+"\x00"+a.BundleID()] = *a
+	return nil
+}
+
+func (m *memStore) Artifact(ctx context.Context, principal, bundleID string) (*deploy.Artifact, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.begin(ctx, "Artifact"); err != nil {
+		return nil, err
+	}
+	a, ok := m.artifacts[principal+"\x00"+bundleID]
+	if !ok {
+		return nil, deploy.Errorf(deploy.CodeBundleNotFound, "Call bundle again.", "there is no bundle %s", bundleID)
+	}
+	return &a, nil
+}
+
+func (m *memStore) SaveClaim(ctx context.Context, c deploy.Claim) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.begin(ctx, "SaveClaim"); err != nil {
+		return err
+	}
+	m.claims = append(m.claims, c)
+	return nil
+}
+
+func (m *memStore) Claim(ctx context.Context, sessionID string) (*deploy.Claim, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.begin(ctx, "Claim"); err != nil {
+		return nil, err
+	}
+	for _, c := range slices.Backward(m.claims) {
+		if c.SessionID == sessionID {
+			return &c, nil
+		}
+	}
+	return nil, nil
+}
+
+func (m *memStore) ClaimByPage(ctx context.Context, pageToken string) (*deploy.Claim, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.begin(ctx, "ClaimByPage"); err != nil {
+		return nil, err
+	}
+	for _, c := range m.claims {
+		if c.PageToken.Reveal() == pageToken {
+			return &c, nil
+		}
+	}
+	return nil, nil
+}
+
+func (m *memStore) DecideClaim(ctx context.Context, id string, from, to deploy.ClaimState, browser string, at time.Time) (bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.begin(ctx, "DecideClaim"); err != nil {
+		return false, err
+	}
+	for i := range m.claims {
+		c := &m.claims[i]
+		if c.ID == id && c.State == from {
+			c.State, c.Browser, c.DecidedAt = to, browser, at
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+func (m *memStore) BeginCall(ctx context.Context, principal, key, argsDigest string, _ time.Time) (deploy.CallState, []byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.begin(ctx, "BeginCall"); err != nil {
+		return 0, nil, err
+	}
+	k := principal + "\x00" + key
+	c := m.calls[k]
+	switch {
+	case c == nil:
+		m.calls[k] = &storedCall{args: argsDigest}
+		return deploy.CallNew, nil, nil
+	case c.args != argsDigest:
+		return 0, nil, deploy.Errorf(deploy.CodeIdempotency, "Use a new key for a new call.", "this idempotency key was used with other arguments")
+	case !c.done:
+		return deploy.CallRunning, nil, nil
+	}
+	return deploy.CallDone, slices.Clone(c.result), nil
+}
+
+func (m *memStore) FinishCall(ctx context.Context, principal, key string, result []byte) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.begin(ctx, "FinishCall"); err != nil {
+		return err
+	}
+	k := principal + "\x00" + key
+	if result == nil {
+		delete(m.calls, k)
+		m.freed++
+		return nil
+	}
+	m.calls[k].done, m.calls[k].result = true, slices.Clone(result)
+	m.kept++
+	return nil
+}
+
+func (m *memStore) AcceptTerms(ctx context.Context, a deploy.Acceptance) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.begin(ctx, "AcceptTerms"); err != nil {
+		return err
+	}
+	m.terms = append(m.terms, a)
+	return nil
+}
+
+func (m *memStore) Accepted(ctx context.Context, principal, text string) (bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.begin(ctx, "Accepted"); err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(m.terms, func(a deploy.Acceptance) bool {
+		return a.Principal == principal && a.Text == text
+	}), nil
+}
+
+func (m *memStore) Close() error { return nil }
+
+// allAccounts is a look at every account, for tests.
+func (m *memStore) allAccounts() []deploy.Account {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.accounts)
+}
+
+var _ deploy.Store = (*memStore)(nil)
