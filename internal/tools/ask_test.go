@@ -236,7 +236,7 @@ func TestClientThatCanNotOpenPagesAfterAll(t *testing.T) {
 			h := &human{answer: func(context.Context, mcp.ElicitationParams) (*mcp.ElicitationResult, error) {
 				return nil, errors.New("no browser")
 			}}
-			c := connect(t, newServer(t, newFake(), nil), append(declares(h, urlCap()), client.WithLegacyProtocolOnly())...)
+			c := connect(t, newServer(t, newFake(), nil), append(declares(h, urlCap()), legacyOnly())...)
 			got := success(t, callTool(t, c, "request_claim", `{}`))
 			if tell, _ := got["tell_user"].(string); !strings.Contains(tell, "open "+pageURL) || len(h.questions()) != 1 {
 				t.Errorf("%q, asked %d times", tell, len(h.questions()))
@@ -275,7 +275,7 @@ func TestHumanWhoDoesNotAnswer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := stdioClient(t, srv, append(declares(h, bothCap()), client.WithLegacyProtocolOnly())...)
+	c := stdioClient(t, srv, append(declares(h, bothCap()), legacyOnly())...)
 	res := callTool(t, c, "request_claim", `{}`)
 	if tell, _ := success(t, res)["tell_user"].(string); !strings.Contains(tell, "was asked to open") || strings.Contains(tell, "localhost") {
 		t.Errorf("%q", tell)
@@ -291,5 +291,5 @@ func stdioOf(t *testing.T, h *human) *client.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return stdioClient(t, srv, append(declares(h, formCap()), client.WithLegacyProtocolOnly())...)
+	return stdioClient(t, srv, append(declares(h, formCap()), legacyOnly())...)
 }

@@ -287,7 +287,7 @@ func kindOfToken(tok json.Token) string {
 	case json.Number:
 		return "a number"
 	case json.Delim:
-		return kindOfByte(byte(t))
+		return kindOfByte(t.String()[0])
 	}
 	return "null"
 }

@@ -37,7 +37,7 @@ func badArguments() []badArgument {
 		{"bundle", `{"projectDir":"."}`, unk, []string{`"projectDir"`, `"project_dir"`}},
 		{"bundle", `{"dir":"."}`, unk, []string{`"dir"`, `"project_dir"`}},
 		{"bundle", `{"file":[]}`, unk, []string{`"files"`}},
-		{"bundle", `{"compatibilty_date":"2026-01-01"}`, unk, []string{`"compatibility_date"`}},
+		{"bundle", `{"compatibility_dates":"2026-01-01"}`, unk, []string{`"compatibility_date"`}},
 		{"bundle", `{"zzz":1,"minfy":true}`, unk, []string{`"zzz"`, `"minify"`, "Known here: project_dir, files"}},
 		{"bundle", `{"Project_Dir":"."}`, unk, []string{`"project_dir"`}},
 		{"bundle", `{"bundle_id":"b_1"}`, unk, []string{`"bundle_id"`}},
@@ -185,7 +185,9 @@ func TestIdempotencyKey(t *testing.T) {
 		t.Error(diff)
 	}
 	for _, meta := range []map[string]any{
-		{"idempotencyKey": 5}, {"idempotencyKey": ""}, {"idempotencyKey": strings.Repeat("k", 201)},
+		{"idempotencyKey": 5},
+		{"idempotencyKey": ""},
+		{"idempotencyKey": strings.Repeat("k", 201)},
 		{"idempotencyKey": "a", "hourglass/idempotencyKey": "b"},
 	} {
 		if e := failure(t, call(meta)); e.Error.Code != "invalid_argument" || !strings.Contains(e.Error.Message, "dempotencyKey") {

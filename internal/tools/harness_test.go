@@ -22,7 +22,7 @@ import (
 	"github.com/hourglass-mcp/hourglass/internal/tools"
 )
 
-var update = flag.Bool("update", false, "rewrite the golden files")
+var update = flag.Bool("update", false, "rewrite the golden files") //nolint:gochecknoglobals // a flag of the test binary
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
@@ -179,11 +179,16 @@ func initialize(t *testing.T, c *client.Client) {
 	}
 }
 
+// legacyOnly makes a client that speaks no protocol after 2025-11-25.
+func legacyOnly() client.ClientOption {
+	return client.WithLegacyProtocolOnly() //nolint:staticcheck // deprecated with that era, which we serve
+}
+
 // roads runs a test over both transports and both eras.
 func roads(t *testing.T, run func(t *testing.T, connect func(*server.MCPServer, ...client.ClientOption) *client.Client)) {
 	t.Helper()
 	eras := map[string][]client.ClientOption{
-		"2025-11-25": {client.WithLegacyProtocolOnly()},
+		"2025-11-25": {legacyOnly()},
 		"2026-07-28": nil,
 	}
 	type connector func(*testing.T, *server.MCPServer, ...client.ClientOption) *client.Client

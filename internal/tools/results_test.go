@@ -282,7 +282,7 @@ func TestPanicTellsNothing(t *testing.T) {
 
 // TestSecretsDoNotLeave: every text of a result, an error and the log passes the redactor.
 func TestSecretsDoNotLeave(t *testing.T) {
-	const secret = "tok<en>-S3CR3T&0123456789"
+	const secret = "tok<en>-S3CR3T&0123456789" //nolint:gosec // made up
 	link := "https://dash.cloudflare.com/claim-preview?claimToken=abcdefghijklmnop"
 	leak := "see " + secret + " and " + link + " and Bearer abcdefgh12345678"
 	svc := newFake()

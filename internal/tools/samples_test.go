@@ -58,7 +58,9 @@ func sampleDeploy() *deploy.DeployResult {
 			Tool: "deploy_temporary", Args: map[string]any{"session_id": "s_ab3kq7mz2xw5yt4rn6pv8cj9dh"},
 		},
 		Stages: []deploy.StageTime{
-			{Name: deploy.StageBundle, MS: 8.1234}, {Name: deploy.StagePreflight, MS: 0.4}, {Name: deploy.StageUpload, MS: 310.7},
+			{Name: deploy.StageBundle, MS: 8.1234},
+			{Name: deploy.StagePreflight, MS: 0.4},
+			{Name: deploy.StageUpload, MS: 310.7},
 			{Name: deploy.StageCheck, MS: 52.9},
 		},
 	}

@@ -58,10 +58,14 @@ func (a *sourceArgs) given() []string {
 		name string
 		set  bool
 	}{
-		{"project_dir", a.ProjectDir != ""}, {"files", len(a.Files) > 0}, {"entry", a.Entry != ""},
-		{"name", a.Name != ""}, {"environment", a.Environment != ""},
+		{"project_dir", a.ProjectDir != ""},
+		{"files", len(a.Files) > 0},
+		{"entry", a.Entry != ""},
+		{"name", a.Name != ""},
+		{"environment", a.Environment != ""},
 		{"compatibility_date", a.CompatibilityDate != ""},
-		{"compatibility_flags", len(a.CompatibilityFlags) > 0}, {"minify", a.Minify},
+		{"compatibility_flags", len(a.CompatibilityFlags) > 0},
+		{"minify", a.Minify},
 	} {
 		if one.set {
 			names = append(names, one.name)

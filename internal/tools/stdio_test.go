@@ -189,7 +189,9 @@ func TestTooMuchAtOnce(t *testing.T) {
 	}
 	await(t, svc.began, "a deployment")
 	w.send(cancelLine("5"))
-	await(t, svc.ended, "the end of a cancelled deployment")
+	if err := await(t, svc.ended, "the end of a cancelled deployment"); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
 	// There is room again, as soon as the cancelled one is through.
 	for range 100 {
 		w.send(callLine("1000", "status", `{}`, ""))
@@ -244,7 +246,7 @@ func TestCancel(t *testing.T) {
 
 // TestClientCancels is the same by mcp-go's client: its context ends the work.
 func TestClientCancels(t *testing.T) {
-	for _, opts := range [][]client.ClientOption{nil, {client.WithLegacyProtocolOnly()}} {
+	for _, opts := range [][]client.ClientOption{nil, {legacyOnly()}} {
 		svc := newSlow()
 		c := stdioClient(t, newServer(t, svc, nil), opts...)
 		ctx, stop := context.WithCancel(t.Context())
@@ -278,7 +280,9 @@ func TestEndOfInput(t *testing.T) {
 	if err := w.ended(2 * time.Second); err != nil {
 		t.Error(err)
 	}
-	await(t, svc.ended, "the end of the deployment")
+	if err := await(t, svc.ended, "the end of the deployment"); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
 }
 
 // TestEndBySignal: the same when the context ends, as SIGTERM makes it, while a read waits.

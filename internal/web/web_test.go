@@ -29,7 +29,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const (
 	token      = "PAGETOKENPAGETOKENPAGETOKENPAGETOKEN"
-	claimToken = "cf-claim-token-0123456789abcdef"
+	claimToken = "cf-claim-token-0123456789abcdef" //nolint:gosec // made up
 	claimURL   = "https://dash.cloudflare.com/claim-preview?claimToken=" + claimToken
 )
 
