@@ -73,6 +73,11 @@ const (
 
 // run parses and runs one command and gives the exit code.
 func run(ctx context.Context, args []string, p process) int {
+	return runWith(ctx, args, p, nil)
+}
+
+// runWith shows the options to seen, if it is given, when they are parsed.
+func runWith(ctx context.Context, args []string, p process, seen func(*options)) int {
 	var g grammar
 	exited := -1
 	parser, err := kong.New(&g,
@@ -90,7 +95,11 @@ func run(ctx context.Context, args []string, p process) int {
 		fmt.Fprintln(p.stderr, "mcp-server:", err)
 		return exitElse
 	}
-	return parseAndRun(parser, args, p, &exited)
+	code := parseAndRun(parser, args, p, &exited)
+	if seen != nil {
+		seen(&g.options)
+	}
+	return code
 }
 
 // exitPanic leaves kong where it wants to end the process (--help).

@@ -151,7 +151,7 @@ func hold(ctx context.Context, p process, show *stageDirector, url string, d tim
 		return
 	}
 	show.chapter("The claimed Worker still answers. Open it in a browser:")
-	show.line(lipgloss.NewStyle().Underline(true).Foreground(lipgloss.Color("39")), "%s", url)
+	show.line(lipgloss.NewStyle().Foreground(lipgloss.Color("39")), "%s", url)
 	enter := make(chan struct{})
 	go func() { // ends with the process: a read from a terminal can't be called off
 		_, _ = in.Read(make([]byte, 1))
