@@ -171,7 +171,7 @@ func TestClaimAndNothingLeaks(t *testing.T) {
 		return resp.StatusCode, string(b[:n])
 	}
 	for range 3 { // looking decides nothing
-		if _, html := ask(http.MethodGet, page, ""); !strings.Contains(html, "keeper") {
+		if _, html := ask(http.MethodGet, page, ""); !strings.Contains(html, "keeper") || !strings.Contains(html, "<code>index.js</code>") {
 			t.Fatalf("the page does not name the Worker: %s", html)
 		}
 	}

@@ -47,6 +47,9 @@ type ClaimView struct {
 	Session     Session
 	Account     Account // without its secrets
 	Deployments []Deployment
+	// Files are what each deployment (by ID) uploaded, modules and static files, with
+	// their bytes; none where the artifact is not kept any more.
+	Files map[string][]Sized
 	State       ClaimState
 	Left        time.Duration
 }

@@ -198,10 +198,33 @@ func (s *Service) ClaimView(ctx context.Context, token string) (*ClaimView, erro
 	shown.Token, shown.ClaimURL = "", ""
 	asked := *claim
 	asked.PageToken = ""
+	deps = newestByWorker(deps)
 	return &ClaimView{
-		Claim: asked, Session: *sess, Account: shown, Deployments: newestByWorker(deps),
+		Claim: asked, Session: *sess, Account: shown, Deployments: deps, Files: s.files(ctx, sess.Principal, deps),
 		State: claim.StateAt(now), Left: max(0, claim.ExpiresAt.Sub(now)),
 	}, nil
+}
+
+// files lists what the deployments uploaded, as far as their artifacts are kept.
+func (s *Service) files(ctx context.Context, principal string, deps []Deployment) map[string][]Sized {
+	out := map[string][]Sized{}
+	for _, d := range deps {
+		a, err := s.cfg.Store.Artifact(ctx, principal, d.BundleID)
+		if err != nil {
+			continue // it is shown without; its digest stands all the same
+		}
+		for _, m := range a.Modules {
+			if m.Type != TypeSourceMap {
+				out[d.ID] = append(out[d.ID], Sized{Name: m.Name, Bytes: int64(len(m.Content))})
+			}
+		}
+		if a.Assets != nil {
+			for _, f := range a.Assets.Files {
+				out[d.ID] = append(out[d.ID], Sized{Name: f.Path, Bytes: int64(len(f.Content))})
+			}
+		}
+	}
+	return out
 }
 
 func (s *Service) claimByPage(ctx context.Context, token string) (*Claim, *Session, *Account, error) {

@@ -46,6 +46,23 @@ type page struct {
 type worker struct {
 	Name, URL, Digest, Version, Deployed, Serving string
 	Link                                          bool // the address may be a link
+	Files                                         []file
+	More                                          int // files that are not listed
+}
+
+// file is one uploaded file.
+type file struct{ Name, Size string }
+
+const maxFiles = 50 // listed of one Worker; the rest is counted
+
+func filesOf(all []deploy.Sized) (out []file, more int) {
+	for i, f := range all {
+		if i == maxFiles {
+			return out, len(all) - maxFiles
+		}
+		out = append(out, file{label(f.Name), fmt.Sprintf("%.1f KiB", float64(f.Bytes)/1024)})
+	}
+	return out, 0
 }
 
 // fact is one thing known of who asked; Claimed is what the agent says of itself.
@@ -62,7 +79,9 @@ func newPage(v *deploy.ClaimView, token string) *page {
 		Message: clean(v.Claim.Message), AskedAt: v.Claim.AskedAt.UTC().Format("2006-01-02 15:04 UTC"),
 	}
 	for _, d := range v.Deployments {
+		files, more := filesOf(v.Files[d.ID])
 		p.Workers = append(p.Workers, worker{
+			Files: files, More: more,
 			Name: label(d.Worker), URL: label(d.URL), Digest: d.Digest, Version: label(d.VersionID), Serving: d.Serving,
 			Deployed: d.CreatedAt.UTC().Format("15:04 UTC"), Link: goodLink(d.URL),
 		})
