@@ -9,7 +9,7 @@ import (
 // replaced with, nil for an empty module. A file is given by its path in the tree, a
 // package as it was imported.
 func (q *query) browserMap(from *folder, name string, isFile bool) (to *string, ok bool) {
-	if from.browser == nil {
+	if q.asNode || from.browser == nil {
 		return nil, false
 	}
 	home := from.browser.path

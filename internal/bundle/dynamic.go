@@ -102,6 +102,9 @@ func skipBlank(s string) (string, bool) {
 	return s, true
 }
 
+// nameArgument is an argument that is a variable or a member of one.
+var nameArgument = regexp.MustCompile(`^\(\s*[A-Za-z_$][\w$]*(?:\.[A-Za-z_$][\w$]*)*\s*\)`)
+
 const dynamicText = "because the argument is not a string literal"
 
 // tame rewrites the calls of a file that would make esbuild look at the disk.
@@ -134,6 +137,9 @@ func (l *loader) tame(name, code string, kind api.Loader) (string, error) {
 		}
 		if !c.require && code[at:c.end] != "import" {
 			return "", fmt.Errorf("an import() with a computed path could not be understood")
+		}
+		if after, ok := skipBlank(code[c.end:]); ok && nameArgument.MatchString(after) {
+			continue // a variable: esbuild makes no pattern of it, and it is no constant
 		}
 		if !slices.ContainsFunc(calls, func(o dynamicCall) bool { return o.at == c.at }) {
 			calls = append(calls, c)

@@ -84,7 +84,7 @@ func (l *loader) onResolve(args api.OnResolveArgs) (api.OnResolveResult, error) 
 	}
 	importer := l.importerDir(args)
 	if to, ok := l.alias[args.Path]; ok {
-		hit, ok := l.res.resolve(l.root, to, args.Kind)
+		hit, ok := l.res.resolveAlias(l.root, to)
 		if !ok {
 			if isNodeModule(to) || strings.HasPrefix(to, "cloudflare:") {
 				return api.OnResolveResult{Path: to, External: true}, nil
@@ -162,7 +162,8 @@ func (l *loader) builtIn(args api.OnResolveArgs) (api.OnResolveResult, bool) {
 func (l *loader) modulePart(args api.OnResolveArgs, dir string) (api.OnResolveResult, bool, error) {
 	spec := args.Path
 	clean, _, _ := strings.Cut(spec, "?")
-	if dir != "" && len(l.extra) > 0 && !isPackagePath(clean) {
+	// As in wrangler only an import whose words match a rule stays outside the bundle.
+	if any, hidden := l.rules.forImport(spec, true); any != nil && !hidden && dir != "" && !isPackagePath(clean) {
 		if name, ok := joinInside(dir, clean); ok && l.extra[name] {
 			return api.OnResolveResult{Path: clean, External: true}, true, nil
 		}

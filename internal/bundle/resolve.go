@@ -69,6 +69,7 @@ type query struct {
 	*resolver
 	kind       api.ResolveKind
 	conditions map[string]bool
+	asNode     bool // by Node.js's rules: "main" only, no "browser" map
 }
 
 func (q *query) css() bool {
@@ -94,6 +95,18 @@ func (r *resolver) resolve(dir, spec string, kind api.ResolveKind) (found, bool)
 		}
 	}
 	return found{}, false
+}
+
+// resolveAlias finds what an alias names. wrangler asks Node.js's require.resolve for
+// it, so the conditions are Node's and not the runtime's.
+func (r *resolver) resolveAlias(dir, spec string) (found, bool) {
+	q := &query{resolver: r, kind: api.ResolveJSRequireCall, asNode: true}
+	q.conditions = map[string]bool{"node": true, "require": true, "module-sync": true, "node-addons": true, "default": true}
+	from := r.files.dir(dir)
+	if from == nil || strings.Contains(spec, "\x00") {
+		return found{}, false
+	}
+	return q.find(from, spec)
 }
 
 func isPackagePath(spec string) bool {
@@ -248,6 +261,9 @@ func (q *query) mainField(d *folder) (found, bool) {
 		return found{}, false
 	}
 	for _, field := range []string{"browser", "module", "main"} {
+		if q.asNode && field != "main" {
+			continue
+		}
 		value, ok := d.pkg.main[field]
 		if !ok {
 			continue
