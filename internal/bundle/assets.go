@@ -129,14 +129,14 @@ func (j *job) workerFirst(v node) (any, error) {
 // secretFile matches files that are never deployed as static files.
 var secretFile = regexp.MustCompile(`(?i)(?:^|/)(?:\.env(?:\.[^/]*)?|\.dev\.vars(?:\.[^/]*)?|\.npmrc|\.yarnrc(?:\.yml)?|\.netrc|\.pypirc|\.htpasswd|\.git-credentials|id_(?:rsa|dsa|ecdsa|ed25519)|[^/]*\.(?:pem|key|p12|pfx|jks|keystore|kdbx)|\.git/.*|\.ssh/.*|\.aws/.*|\.gnupg/.*|\.wrangler/.*)$`)
 
-var privateKey = []byte("-----BEGIN ")
+const privateKey = "-----BEGIN "
 
 func looksSecret(name string, content []byte) bool {
 	if secretFile.MatchString(name) {
 		return true
 	}
 	head := content[:min(len(content), 1<<16)]
-	i := bytes.Index(head, privateKey)
+	i := bytes.Index(head, []byte(privateKey))
 	return i >= 0 && bytes.Contains(head[i:min(len(head), i+80)], []byte("PRIVATE KEY-----"))
 }
 

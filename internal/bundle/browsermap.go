@@ -51,7 +51,7 @@ func checkMap(m map[string]*string, name string, extensions bool) (*string, bool
 		if !extensions {
 			continue
 		}
-		for _, ext := range strings.Fields(".tsx .ts .jsx .js .css .json") {
+		for ext := range strings.FieldsSeq(".tsx .ts .jsx .js .css .json") {
 			if to, ok := m[base+ext]; ok {
 				return to, true
 			}

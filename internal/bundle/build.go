@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -103,9 +104,7 @@ func (b *build) options() {
 	if userAgentKnown(b.date, b.flags) {
 		define["navigator.userAgent"] = `"Cloudflare-Workers"`
 	}
-	for k, v := range s.textMap("define") {
-		define[k] = v
-	}
+	maps.Copy(define, s.textMap("define"))
 	factory := s.text("jsx_factory")
 	if factory == "" {
 		factory = "React.createElement"

@@ -24,6 +24,8 @@ func warnRow(file, text string) deploy.Diagnostic {
 	return deploy.Diagnostic{Severity: "warning", File: file, Text: text}
 }
 
+const noLoader = "no loader is configured for"
+
 var unresolved = regexp.MustCompile(`^Could not resolve "(.+?)"`)
 
 // diagnose turns esbuild's messages into rows.
@@ -42,9 +44,14 @@ func (l *loader) diagnose(severity string, msgs []api.Message) []deploy.Diagnost
 				d.Suggestion = "Write " + at.Suggestion + " instead."
 			}
 		}
-		if w := unresolved.FindStringSubmatch(m.Text); w != nil {
+		switch w := unresolved.FindStringSubmatch(m.Text); {
+		case w != nil && strings.Contains(m.Text, "which the alias"):
+			d.Suggestion = "Correct \"alias\" in the wrangler configuration: paths are relative to its folder."
+		case strings.HasPrefix(m.Text, noLoader):
+			d.Suggestion = fmt.Sprintf("Add a rule to the wrangler configuration, such as \"rules\": [{\"type\": \"Data\", \"globs\": [\"**/*%s\"]}], or serve the file as a static asset.", path.Ext(m.Text))
+		case w != nil:
 			d.Suggestion = l.suggestImport(d.File, w[1])
-		} else if d.Suggestion == "" {
+		case d.Suggestion == "":
 			d.Suggestion = l.noteOf(m)
 		}
 		rows = append(rows, d)

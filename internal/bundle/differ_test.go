@@ -13,7 +13,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -88,9 +87,10 @@ type fixture struct {
 	name  string
 	files map[string]string
 	// args are further arguments of wrangler; src what is asked of ours.
-	args []string
-	src  deploy.Source
-	gets []string // paths that are asked for; default "/"
+	args      []string
+	src       deploy.Source
+	gets      []string // paths that are asked for; default "/"
+	unbundled bool     // no_bundle
 	// differs is why the bytes of the main module are not the same; "" if they are.
 	differs string
 }
@@ -199,6 +199,10 @@ func (f fixture) wrangler(t *testing.T, peers peertest.Peers, dir string, ours *
 			t.Errorf("wrangler has a module %s that ours lacks", m.Name)
 		}
 	}
+	if raw, err := os.ReadFile(filepath.Join(dir, "src", ours.MainModule)); main < 0 && err == nil && f.unbundled { // wrangler writes the others only
+		main = len(modules)
+		modules = append(modules, deploy.Module{Name: ours.MainModule, Type: deploy.TypeESModule, Content: raw})
+	}
 	if main < 0 {
 		t.Fatalf("wrangler made no %s: %s", ours.MainModule, res.Stdout)
 	}
@@ -244,9 +248,7 @@ func firstDifference(a, b []byte) string {
 	return fmt.Sprintf("%d and %d lines", len(x), len(y))
 }
 
-// entryOf names a fixture's config with that main.
+// config is a wrangler.jsonc with more keys.
 func config(more string) string {
 	return `{"name":"x","compatibility_date":"2026-11-17","main":"src/index.ts"` + more + `}`
 }
-
-var _ = path.Join

@@ -116,7 +116,7 @@ func (j *job) checkEntry(entry string, err error) error {
 		return err
 	case path.Ext(entry) == ".py":
 		return pythonError()
-	case entry != "" && !isCode(entry) && !(j.noBundle() && path.Ext(entry) != ""):
+	case entry != "" && !isCode(entry) && (!j.noBundle() || path.Ext(entry) == ""):
 		return deploy.Errorf(deploy.CodeNoEntry, nextEntry, "the entry %s is not a JavaScript or TypeScript file", j.f.show(entry))
 	}
 	return nil

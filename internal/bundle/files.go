@@ -349,5 +349,3 @@ func size(n int64) string {
 	}
 	return fmt.Sprintf("%d bytes", n)
 }
-
-func slashes(s string) string { return strings.ReplaceAll(s, "\\", "/") }

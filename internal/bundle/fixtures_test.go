@@ -129,6 +129,11 @@ export default { fetch() { return new Response(renderToString(<Page n={3} />), {
 			"src/lang/en.js": "export default 'english'", "src/lang/de.js": "export default 'deutsch'", "src/t.txt": "text",
 		}},
 
+		{name: "no-bundle", unbundled: true, files: map[string]string{
+			"wrangler.jsonc": `{"name":"x","compatibility_date":"2026-11-17","main":"src/index.js","no_bundle":true,"rules":[{"type":"ESModule","globs":["**/*.js"]},{"type":"CommonJS","globs":["**/*.cjs"]}]}`,
+			"src/index.js":   `import { a } from "./lib/a.js"; import t from "./t.txt"; import c from "./c.cjs"; export default { async fetch() { const name = "b"; return new Response(a + t + c + (await import("./lib/" + name + ".js")).default) } }`,
+			"src/lib/a.js":   "export const a = 'a'", "src/lib/b.js": "export default 'b'", "src/c.cjs": "module.exports = 'c'", "src/t.txt": "txt",
+		}},
 		ts("cjs-interop", `import a, { named } from "cjs-esm"; import b from "cjs-plain"; import * as ns from "cjs-esm"; `+respond+`JSON.stringify([a, named, b, Object.keys(ns)])) } }`,
 			"node_modules/cjs-esm/index.js", "Object.defineProperty(exports, '__esModule', { value: true }); exports.default = 'def'; exports.named = 'n';",
 			"node_modules/cjs-plain/index.js", "module.exports = { plain: 1 };"),

@@ -29,8 +29,8 @@ func parseIgnore(text string) ignoreList {
 		if line[0] == '!' {
 			r.negated, line = true, line[1:]
 		}
-		if strings.HasSuffix(line, "/") {
-			r.dirOnly, line = true, strings.TrimSuffix(line, "/")
+		if before, ok := strings.CutSuffix(line, "/"); ok {
+			r.dirOnly, line = true, before
 		}
 		if line == "" {
 			continue

@@ -57,9 +57,7 @@ func (r *registry) tarball(name string) []byte {
 	w := tar.NewWriter(zip)
 	raw, _ := json.Marshal(r.packages[name])
 	all := map[string]string{"package.json": string(raw)}
-	for k, v := range r.files[name] {
-		all[k] = v
-	}
+	maps.Copy(all, r.files[name])
 	for _, k := range slices.Sorted(maps.Keys(all)) {
 		v := all[k]
 		_ = w.WriteHeader(&tar.Header{Name: "package/" + k, Mode: 0o644, Size: int64(len(v))})
@@ -89,9 +87,7 @@ func (r *registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	sum := sha512.Sum512(r.tarball(name))
 	version := map[string]any{}
-	for k, v := range pkg {
-		version[k] = v
-	}
+	maps.Copy(version, pkg)
 	version["dist"] = map[string]any{"tarball": r.URL + "/tarballs/" + name + ".tgz", "integrity": "sha512-" + base64.StdEncoding.EncodeToString(sum[:])}
 	v := pkg["version"].(string)
 	_ = json.NewEncoder(w).Encode(map[string]any{"name": name, "dist-tags": map[string]any{"latest": v}, "versions": map[string]any{v: version}})
@@ -120,9 +116,7 @@ func withPackages(deps string, more map[string]string) deploy.Source {
 		"package.json": `{"name":"app","dependencies":` + deps + `}`,
 		"index.js":     `import x from "thing"; export default { fetch() { return new Response(x) } }`,
 	}
-	for k, v := range more {
-		files[k] = v
-	}
+	maps.Copy(files, more)
 	return inline(files)
 }
 

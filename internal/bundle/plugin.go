@@ -63,12 +63,6 @@ func (l *loader) catch(err *error) {
 	}
 }
 
-func (l *loader) row(d deploy.Diagnostic) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.rows = append(l.rows, d)
-}
-
 func failed(format string, args ...any) (api.OnResolveResult, error) {
 	return api.OnResolveResult{Errors: []api.Message{{Text: fmt.Sprintf(format, args...)}}}, nil
 }
@@ -347,5 +341,5 @@ func loaderFor(name string, with map[string]string) (api.Loader, error) {
 	case "":
 		return api.LoaderJS, nil
 	}
-	return 0, fmt.Errorf("no loader is configured for %q files: %s", path.Ext(name), path.Base(name))
+	return 0, fmt.Errorf(noLoader+" %q files: %s", path.Ext(name), path.Base(name))
 }

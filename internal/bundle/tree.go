@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -56,7 +57,7 @@ func (t *diskTree) list(dir string) (map[string]entryKind, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // only read from
 	if info, err := f.Stat(); err != nil || !info.IsDir() {
 		return nil, errors.Join(fs.ErrNotExist, err)
 	}
@@ -108,7 +109,7 @@ func (t *diskTree) read(name string, limit int64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // only read from
 	info, err := f.Stat()
 	if err != nil {
 		return nil, err
@@ -206,9 +207,7 @@ func (t *mountTree) list(dir string) (map[string]entryKind, error) {
 		return e, err
 	}
 	withMount := map[string]entryKind{t.name: kindDir}
-	for k, v := range e {
-		withMount[k] = v
-	}
+	maps.Copy(withMount, e)
 	return withMount, nil
 }
 
