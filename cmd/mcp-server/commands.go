@@ -227,6 +227,8 @@ type versionCmd struct{}
 
 // Run prints it.
 func (versionCmd) Run(p process) error {
-	fmt.Fprintln(p.stdout, "mcp-server", buildVersion())
+	if _, err := fmt.Fprintln(p.stdout, "mcp-server", buildVersion()); err != nil {
+		return fmt.Errorf("printing the version: %w", err)
+	}
 	return nil
 }

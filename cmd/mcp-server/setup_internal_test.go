@@ -123,10 +123,10 @@ func TestSettingsOrder(t *testing.T) {
 	if o, _, _ = parse([]string{"--config=" + file, "--log-level", "debug"}, nil); o.LogLevel != "debug" {
 		t.Errorf("a flag: %+v", o)
 	}
-	if err := os.WriteFile(file, []byte(`{"log_levle": "x"}`), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(`{"no-such": "x"}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, code, text = parse([]string{"--config", file}, nil); code != exitRefused || !strings.Contains(text, "log_levle") {
+	if _, code, text = parse([]string{"--config", file}, nil); code != exitRefused || !strings.Contains(text, "no-such") {
 		t.Errorf("an unknown key: %d %s", code, text)
 	}
 	if _, code, text = parse([]string{"--config", filepath.Join(dir, "none")}, nil); code != exitRefused || !strings.Contains(text, "settings file") {

@@ -132,22 +132,22 @@ func (s *story) call(ctx context.Context, tool string, args map[string]any, out 
 	if err != nil {
 		return err
 	}
-	text := ""
+	var text strings.Builder
 	for _, c := range res.Content {
 		if t, ok := c.(mcp.TextContent); ok {
-			text += t.Text
+			text.WriteString(t.Text)
 		}
 	}
-	if strings.Contains(text, "claimToken") {
+	if strings.Contains(text.String(), "claimToken") {
 		return errors.New("the tool's answer holds a claim link")
 	}
 	if res.IsError {
-		return fmt.Errorf("the tool answered an error: %s", text)
+		return fmt.Errorf("the tool answered an error: %s", text.String())
 	}
 	if out == nil {
 		return nil
 	}
-	if err := json.Unmarshal([]byte(text), out); err != nil {
+	if err := json.Unmarshal([]byte(text.String()), out); err != nil {
 		return fmt.Errorf("the tool's answer is not JSON: %w", err)
 	}
 	return nil
@@ -398,7 +398,7 @@ func (s *story) approve(ctx context.Context) (string, error) {
 	if !strings.Contains(page, "hello-demo") || digest == nil {
 		return "", errors.New("the page does not say what would be kept")
 	}
-	if _, err := humanPost(ctx, human, s.page, url.Values{"decision": {"approve"}, "digest": {digest[1]}}); err != nil {
+	if err := humanPost(ctx, human, s.page, url.Values{"decision": {"approve"}, "digest": {digest[1]}}); err != nil {
 		return "", err
 	}
 	if _, err := humanGet(ctx, human, s.page+"/go"); err != nil {

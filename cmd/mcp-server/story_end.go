@@ -27,15 +27,16 @@ func humanGet(ctx context.Context, human *http.Client, address string) (string, 
 }
 
 // humanPost presses a button of a page as a browser would.
-func humanPost(ctx context.Context, human *http.Client, address string, form url.Values) (string, error) {
+func humanPost(ctx context.Context, human *http.Client, address string, form url.Values) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, strings.NewReader(form.Encode()))
 	if err != nil {
-		return "", fmt.Errorf("%s: %w", address, err)
+		return fmt.Errorf("%s: %w", address, err)
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	req.Header.Set("Sec-Fetch-Site", "same-origin")
 	req.Header.Set("Origin", req.URL.Scheme+"://"+req.URL.Host)
-	return humanDo(human, req)
+	_, err = humanDo(human, req)
+	return err
 }
 
 func humanDo(human *http.Client, req *http.Request) (string, error) {
@@ -64,7 +65,7 @@ func (s *story) claim(ctx context.Context) (string, error) {
 	if !strings.Contains(page, "hello-demo") {
 		return "", errors.New("the claim page does not name the Worker")
 	}
-	if _, err := humanPost(ctx, human, s.claimPage, url.Values{}); err != nil {
+	if err := humanPost(ctx, human, s.claimPage, url.Values{}); err != nil {
 		return "", err
 	}
 	accounts, err := s.accounts(ctx)

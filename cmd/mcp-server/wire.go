@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"github.com/rs/zerolog"
@@ -37,8 +38,8 @@ type house struct {
 // close ends what was built, the last first.
 func (h *house) close() error {
 	var errs []error
-	for i := len(h.closers) - 1; i >= 0; i-- {
-		errs = append(errs, h.closers[i]())
+	for _, v := range slices.Backward(h.closers) {
+		errs = append(errs, v())
 	}
 	return errors.Join(errs...)
 }

@@ -50,6 +50,6 @@ type ClaimView struct {
 	// Files are what each deployment (by ID) uploaded, modules and static files, with
 	// their bytes; none where the artifact is not kept any more.
 	Files map[string][]Sized
-	State       ClaimState
-	Left        time.Duration
+	State ClaimState
+	Left  time.Duration
 }

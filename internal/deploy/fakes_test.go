@@ -114,13 +114,6 @@ func (w *world) set(f func()) {
 	f()
 }
 
-// count reads a counter.
-func (w *world) count(n *int) int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return *n
-}
-
 func (w *world) apiNow() time.Time { return time.Now().Add(w.apiOffset) }
 
 // bundler makes an artifact of one inline file: its path's base is the module.

@@ -41,20 +41,30 @@ func TestRefusalsSpendNothing(t *testing.T) {
 		"a bad name":         {req: with(func(r *deploy.DeployRequest) { r.Source.Name = "-a" }), code: deploy.CodeNameInvalid},
 		"an upper-case name": {req: with(func(r *deploy.DeployRequest) { r.Source.Name = "Hello" }), code: deploy.CodeNameInvalid},
 		"a long name":        {req: with(func(r *deploy.DeployRequest) { r.Source.Name = strings.Repeat("a", 64) }), code: deploy.CodeNameInvalid},
-		"a path without slash": {req: with(func(r *deploy.DeployRequest) { r.Expect = &deploy.Expect{Path: "x"} }),
-			code: deploy.CodeInvalidArgument},
-		"another host as path": {req: with(func(r *deploy.DeployRequest) { r.Expect = &deploy.Expect{Path: "//evil.example/"} }),
-			code: deploy.CodeInvalidArgument},
-		"a path of two lines": {req: with(func(r *deploy.DeployRequest) { r.Expect = &deploy.Expect{Path: "/a\r\nHost: b"} }),
-			code: deploy.CodeInvalidArgument},
+		"a path without slash": {
+			req:  with(func(r *deploy.DeployRequest) { r.Expect = &deploy.Expect{Path: "x"} }),
+			code: deploy.CodeInvalidArgument,
+		},
+		"another host as path": {
+			req:  with(func(r *deploy.DeployRequest) { r.Expect = &deploy.Expect{Path: "//evil.example/"} }),
+			code: deploy.CodeInvalidArgument,
+		},
+		"a path of two lines": {
+			req:  with(func(r *deploy.DeployRequest) { r.Expect = &deploy.Expect{Path: "/a\r\nHost: b"} }),
+			code: deploy.CodeInvalidArgument,
+		},
 		"no status": {req: with(func(r *deploy.DeployRequest) { r.Expect = &deploy.Expect{Status: 42} }), code: deploy.CodeInvalidArgument},
-		"a big asset": {req: deploy.DeployRequest{Source: deploy.Source{Files: []deploy.File{{Path: "a.html", Content: []byte(big)}}}},
-			code: deploy.CodeTooLarge},
+		"a big asset": {
+			req:  deploy.DeployRequest{Source: deploy.Source{Files: []deploy.File{{Path: "a.html", Content: []byte(big)}}}},
+			code: deploy.CodeTooLarge,
+		},
 		"many assets": {req: deploy.DeployRequest{Source: deploy.Source{Files: manyFiles}}, code: deploy.CodeTooManyFiles},
 		"read-only":   {req: worker("200 hello"), cfg: func(c *deploy.Config) { c.ReadOnly = true }, code: deploy.CodeReadOnly},
 		"no terms":    {req: worker("200 hello"), world: func(w *world) { w.loopback = false }, code: deploy.CodeTermsNeeded},
-		"it does not start": {req: worker("200 hello"), world: func(w *world) { w.onBoot = refuse(deploy.CodeStartFailed) },
-			code: deploy.CodeStartFailed},
+		"it does not start": {
+			req: worker("200 hello"), world: func(w *world) { w.onBoot = refuse(deploy.CodeStartFailed) },
+			code: deploy.CodeStartFailed,
+		},
 		"the store fails": {req: worker("200 hello"), world: func(w *world) {
 			w.store.fail = func(op string) error {
 				if op == "SaveSession" {

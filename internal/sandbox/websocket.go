@@ -45,14 +45,15 @@ func upgrade(w http.ResponseWriter, r *http.Request, protocol string) (net.Conn,
 	}
 	_ = conn.SetDeadline(time.Time{})
 	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")) //nolint:gosec // RFC 6455
-	head := "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " +
-		base64.StdEncoding.EncodeToString(sum[:]) + "\r\n"
+	var head strings.Builder
+	head.WriteString("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " +
+		base64.StdEncoding.EncodeToString(sum[:]) + "\r\n")
 	for offer := range strings.SplitSeq(r.Header.Get("Sec-Websocket-Protocol"), ",") {
 		if strings.TrimSpace(offer) == protocol {
-			head += "Sec-WebSocket-Protocol: " + protocol + "\r\n"
+			head.WriteString("Sec-WebSocket-Protocol: " + protocol + "\r\n")
 		}
 	}
-	if _, err := io.WriteString(conn, head+"\r\n"); err != nil {
+	if _, err := io.WriteString(conn, head.String()+"\r\n"); err != nil {
 		_ = conn.Close()
 		return nil, nil, err
 	}

@@ -369,12 +369,12 @@ func (w *writer) serve(h http.Handler) string {
 
 // external adds a service that is outside of the runtime.
 func (w *writer) external(name, address string, headers map[string]string) {
-	inject := ""
+	var inject strings.Builder
 	for _, k := range slices.Sorted(maps.Keys(headers)) {
-		inject += fmt.Sprintf("(name = %s, value = %s), ", quote(k), quote(headers[k]))
+		inject.WriteString(fmt.Sprintf("(name = %s, value = %s), ", quote(k), quote(headers[k])))
 	}
 	w.extra = append(w.extra, fmt.Sprintf("    (name = %s, external = (address = %s, http = (forwardedProtoHeader = %s, injectRequestHeaders = [%s]))),\n",
-		quote(name), quote(address), quote(ProtoHeader), inject))
+		quote(name), quote(address), quote(ProtoHeader), inject.String()))
 }
 
 // embed puts bytes into a file of the process's folder and gives its name.

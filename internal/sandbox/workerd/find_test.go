@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -244,12 +245,7 @@ func TestNpmEnvironment(t *testing.T) {
 	t.Setenv("HOME", "/home/agent")
 	t.Setenv("NPM_CONFIG_CACHE", "/elsewhere")
 	has := func(kv string) bool {
-		for _, e := range workerd.NpmEnv("/tmp/x") {
-			if e == kv {
-				return true
-			}
-		}
-		return false
+		return slices.Contains(workerd.NpmEnv("/tmp/x"), kv)
 	}
 	for _, want := range []string{"HOME=/tmp/x", "npm_config_userconfig=/home/agent/.npmrc", "npm_config_cache=" + filepath.Join("/tmp/x", "npm")} {
 		if !has(want) {

@@ -43,7 +43,7 @@ type stream struct {
 	partial []byte
 }
 
-var ownLine = []byte(`{"timestamp":"`)
+const ownLine = `{"timestamp":"`
 
 // Write implements io.Writer.
 func (s *stream) Write(p []byte) (int, error) {
@@ -61,7 +61,7 @@ func (s *stream) Write(p []byte) (int, error) {
 
 // flush ends a line.
 func (s *stream) flush() {
-	if !s.own || bytes.HasPrefix(s.partial, ownLine) {
+	if !s.own || bytes.HasPrefix(s.partial, []byte(ownLine)) {
 		s.words.add(parseLine(s.partial))
 	}
 	s.partial = s.partial[:0]

@@ -141,8 +141,10 @@ func (p *Process) spawn(config string) (control *os.File, err error) {
 		if e, ok := errors.AsType[*Error](err); ok {
 			return nil, e
 		}
-		return nil, &Error{Code: CodeBinary, Message: "the runtime at " + p.cfg.Binary + " can't be run (" + err.Error() + ")",
-			Next: "remove that file so that it is fetched again, or name another", Cause: err}
+		return nil, &Error{
+			Code: CodeBinary, Message: "the runtime at " + p.cfg.Binary + " can't be run (" + err.Error() + ")",
+			Next: "remove that file so that it is fetched again, or name another", Cause: err,
+		}
 	}
 	p.pid = cmd.Process.Pid
 	go func() {

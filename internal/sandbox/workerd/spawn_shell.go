@@ -9,12 +9,15 @@ import (
 )
 
 // watchScript runs the runtime and ends it when the shell's standard input ends, which
-// is a pipe of ours that ends with us. It passes SIGTERM on and gives the runtime's
-// exit code. File 3 is the runtime's alone.
-const watchScript = `"$0" "$@" </dev/null & p=$!
+// is a pipe of ours that ends with us. (A shell gives its background jobs no standard
+// input: hence file 4.) It passes SIGTERM on and gives the runtime's exit code. File 3 is
+// the runtime's alone.
+const watchScript = `exec 4<&0 </dev/null
+"$0" "$@" 4<&- & p=$!
 trap 'kill -TERM $p' TERM
 exec 3>&-
-( trap - TERM; exec >/dev/null 2>&1; cat; kill -KILL $p ) & w=$!
+( trap - TERM; exec >/dev/null 2>&1; cat <&4; kill -KILL $p ) & w=$!
+exec 4<&-
 wait $p; c=$?
 while kill -0 $p 2>/dev/null; do wait $p; c=$?; done
 kill -KILL $w 2>/dev/null
