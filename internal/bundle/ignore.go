@@ -9,6 +9,10 @@ import (
 // .assetsignore.
 type ignoreList []ignoreRule
 
+// maxIgnored bounds the patterns of one list; the rest is not read, so that what it
+// names is taken, as if the list ended there.
+const maxIgnored = 1000
+
 type ignoreRule struct {
 	re      *regexp.Regexp // over the path relative to the list's folder
 	negated bool
@@ -22,8 +26,11 @@ func parseIgnore(text string) ignoreList {
 		for strings.HasSuffix(line, " ") && !strings.HasSuffix(line, `\ `) {
 			line = line[:len(line)-1]
 		}
-		if line == "" || line[0] == '#' {
+		if line == "" || line[0] == '#' || len(line) > maxPattern {
 			continue
+		}
+		if len(list) == maxIgnored {
+			break
 		}
 		var r ignoreRule
 		if line[0] == '!' {

@@ -353,7 +353,12 @@ func (s *settings) path(key, value string) string {
 // rules are the project's own module rules.
 func (s *settings) rules() []rule {
 	var out []rule
-	for _, n := range s.list("rules") {
+	list := s.list("rules")
+	if len(list) > maxPatterns {
+		s.wrong("rules", fmt.Sprintf("a list of at most %d rules", maxPatterns))
+		return nil
+	}
+	for _, n := range list {
 		o, _ := n.(*object)
 		r := rule{kind: o.text("type"), globs: stringList(o.get("globs"))}
 		switch r.kind {
@@ -366,8 +371,8 @@ func (s *settings) rules() []rule {
 			s.wrong("rules", "a list of {type, globs}, with type one of ESModule, CommonJS, Text, Data, CompiledWasm")
 			continue
 		}
-		if len(r.globs) == 0 {
-			s.wrong("rules", "a list of {type, globs} with at least one glob each")
+		if len(r.globs) == 0 || len(r.globs) > maxPatterns || slices.ContainsFunc(r.globs, func(g string) bool { return len(g) > maxPattern }) {
+			s.wrong("rules", fmt.Sprintf("a list of {type, globs} with 1 to %d globs each, of at most %d characters", maxPatterns, maxPattern))
 			continue
 		}
 		if v, ok := o.get("fallthrough").(bool); ok {

@@ -371,7 +371,7 @@ func (w *writer) serve(h http.Handler) string {
 func (w *writer) external(name, address string, headers map[string]string) {
 	var inject strings.Builder
 	for _, k := range slices.Sorted(maps.Keys(headers)) {
-		inject.WriteString(fmt.Sprintf("(name = %s, value = %s), ", quote(k), quote(headers[k])))
+		fmt.Fprintf(&inject, "(name = %s, value = %s), ", quote(k), quote(headers[k]))
 	}
 	w.extra = append(w.extra, fmt.Sprintf("    (name = %s, external = (address = %s, http = (forwardedProtoHeader = %s, injectRequestHeaders = [%s]))),\n",
 		quote(name), quote(address), quote(ProtoHeader), inject.String()))
