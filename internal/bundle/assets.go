@@ -156,6 +156,9 @@ func (j *job) takeAssets(dir string, a *deploy.Assets, guessed bool) error {
 		}
 		if name == ".assetsignore" {
 			hasIgnore = true
+			if ignoreTooLong(string(raw)) {
+				return configError(j.f.show(path.Join(dir, name)), fmt.Sprintf("has more than %d lines, or one longer than %d characters", maxIgnored, maxPattern))
+			}
 			ignore = append(ignore, parseIgnore(string(raw))...)
 		} else {
 			a.Config[name] = string(raw)

@@ -9,9 +9,20 @@ import (
 // .assetsignore.
 type ignoreList []ignoreRule
 
-// maxIgnored bounds the patterns of one list; the rest is not read, so that what it
-// names is taken, as if the list ended there.
+// maxIgnored bounds the lines of one list.
 const maxIgnored = 1000
+
+// ignoreTooLong tells whether a list is beyond the bounds of lines and their length: it
+// is refused then, since reading it in part would publish what the rest names.
+func ignoreTooLong(text string) bool {
+	n := 0
+	for line := range strings.Lines(text) {
+		if n++; n > maxIgnored || len(line) > maxPattern {
+			return true
+		}
+	}
+	return false
+}
 
 type ignoreRule struct {
 	re      *regexp.Regexp // over the path relative to the list's folder
@@ -26,11 +37,8 @@ func parseIgnore(text string) ignoreList {
 		for strings.HasSuffix(line, " ") && !strings.HasSuffix(line, `\ `) {
 			line = line[:len(line)-1]
 		}
-		if line == "" || line[0] == '#' || len(line) > maxPattern {
+		if line == "" || line[0] == '#' {
 			continue
-		}
-		if len(list) == maxIgnored {
-			break
 		}
 		var r ignoreRule
 		if line[0] == '!' {

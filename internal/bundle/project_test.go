@@ -14,6 +14,7 @@ import (
 
 	"github.com/hourglass-mcp/hourglass/internal/bundle"
 	"github.com/hourglass-mcp/hourglass/internal/deploy"
+	"github.com/hourglass-mcp/hourglass/internal/peertest"
 )
 
 func must(t testing.TB, b *bundle.Bundler, src deploy.Source) *deploy.Artifact {
@@ -188,7 +189,7 @@ func TestDates(t *testing.T) {
 func TestAssetsIgnoreLikeGit(t *testing.T) {
 	git, err := exec.LookPath("git")
 	if err != nil {
-		t.Skip("git is not on this machine")
+		peertest.Skip(t, "git is not on this machine")
 	}
 	files := []string{"a.log", "b/a.log", "b/c/a.log", "build/x", "b/build/x", "foo/bar/x", "x/foo/bar", "deep/one/two.txt", "keep.log", "a b", "sp ", "#hash", "!bang", "q1.txt", "q12.txt", "[x].txt", "x.txt", "c/d/e/f.js", "doc/a.md", "doc/sub/b.md", "ünï.txt", "UP.TXT", "z/keep/no.tmp", "z/yes.tmp"}
 	lists := []string{

@@ -12,6 +12,7 @@ import (
 
 	"github.com/hourglass-mcp/hourglass/internal/bundle"
 	"github.com/hourglass-mcp/hourglass/internal/deploy"
+	"github.com/hourglass-mcp/hourglass/internal/peertest"
 )
 
 // The system calls of a process that bundles hostile projects name nothing outside the
@@ -24,7 +25,7 @@ func TestNoSystemCallOutsideTheRoot(t *testing.T) {
 	}
 	strace, err := exec.LookPath("strace")
 	if err != nil {
-		t.Skip("strace is not on this machine (Debian package strace)")
+		peertest.Skip(t, "strace is not on this machine (Debian package strace)")
 	}
 	outside := secretFolder(t)
 	root := filepath.Join(filepath.Dir(outside), "root")
@@ -43,7 +44,7 @@ func TestNoSystemCallOutsideTheRoot(t *testing.T) {
 	run.Env = append(os.Environ(), "HOURGLASS_TRACE_ROOT="+root)
 	out, err := run.CombinedOutput()
 	if bytes.Contains(out, []byte("PTRACE")) || bytes.Contains(out, []byte("Operation not permitted")) {
-		t.Skipf("strace may not trace here: %s", out)
+		peertest.Skip(t, "strace may not trace here: %s", out)
 	}
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
