@@ -20,7 +20,6 @@ import (
 // with an argument that esbuild can't see through, or a table of our own making.
 
 var (
-	callWord    = regexp.MustCompile(`\b(?:import|require)\b`)
 	escapedName = regexp.MustCompile(`\\u(?:00(?:65|69|71|72|75)|\{0*(?:65|69|71|72|75)\})`)
 	plainCall   = regexp.MustCompile(`^(?:'[^'\\\n]*'|"[^"\\\n]*"|` + "`[^`\\\\$]*`" + `)`)
 )
@@ -29,33 +28,53 @@ var (
 // few: everything that could be a call of import or of require, in whatever spelling,
 // except with one plain string.
 func mayBeDynamic(code string) bool {
-	if escapedName.MatchString(code) {
+	if strings.Contains(code, `\u`) && escapedName.MatchString(code) {
 		return true
 	}
-	for _, at := range callWord.FindAllStringIndex(code, -1) {
-		rest, ok := skipBlank(code[at[1]:])
-		if !ok {
-			return true
+	return wordMayCall(code, "import") || wordMayCall(code, "require")
+}
+
+// wordMayCall looks at every place where one of the two words stands.
+func wordMayCall(code, word string) bool {
+	isWord := func(i int) bool {
+		return i >= 0 && i < len(code) && (code[i] == '_' || code[i]|0x20 >= 'a' && code[i]|0x20 <= 'z' || code[i] >= '0' && code[i] <= '9')
+	}
+	for at := 0; ; {
+		i := strings.Index(code[at:], word)
+		if i < 0 {
+			return false
 		}
-		if at[1]-at[0] == len("import") {
-			if after, dot := strings.CutPrefix(rest, "."); dot {
-				if after, ok = skipBlank(after); !ok || !strings.HasPrefix(after, "meta") {
-					return true
-				}
-				continue
-			}
-			// "<" and "-" may begin an HTML-like comment, which JavaScript has.
-			if rest == "" || strings.IndexByte("(<-\\", rest[0]) < 0 {
-				continue
-			}
-		} else if rest == "" || strings.IndexByte(".=,;:}]&|'\"+*/%^~", rest[0]) >= 0 {
-			continue
-		}
-		if rest[0] != '(' || !plainArgument(rest[1:]) {
+		begin := at + i
+		at = begin + len(word)
+		if !isWord(begin-1) && !isWord(at) && mayCall(word, code[at:]) {
 			return true
 		}
 	}
-	return false
+}
+
+// mayCall tells whether what follows one of the two words makes it a call of something
+// else than one plain string.
+func mayCall(word, rest string) bool {
+	rest, ok := skipBlank(rest)
+	switch {
+	case !ok:
+		return true
+	case rest == "":
+		return false
+	case word == "require":
+		if strings.IndexByte(".=,;:}]&|'\"+*/%^~", rest[0]) >= 0 {
+			return false
+		}
+	case rest[0] == '.':
+		after, ok := skipBlank(rest[1:])
+		return !ok || !strings.HasPrefix(after, "meta")
+	default:
+		// "<" and "-" may begin an HTML-like comment, which JavaScript has.
+		if strings.IndexByte("(<-\\", rest[0]) < 0 {
+			return false
+		}
+	}
+	return rest[0] != '(' || !plainArgument(rest[1:])
 }
 
 // plainArgument tells whether a call's text behind "(" is one plain string and ")", or
