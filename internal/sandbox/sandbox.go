@@ -143,6 +143,7 @@ func (s *Sandbox) Start(ctx context.Context) error {
 		return errors.Join(fmt.Errorf("sandbox: a socket for assets: %w", err), s.Close())
 	}
 	var api, edge, manage string
+	var serve []func()
 	for _, l := range []struct {
 		addr    string
 		handler http.Handler
@@ -153,22 +154,26 @@ func (s *Sandbox) Start(ctx context.Context) error {
 		{s.cfg.ManageAddr, s.manageHandler(), &manage},
 		{"127.0.0.1:0", s.dashHandler(), &s.dash},
 	} {
-		url, err := s.listen(l.addr, l.handler)
+		url, start, err := s.listen(l.addr, l.handler)
 		if err != nil {
 			return errors.Join(err, s.Close())
 		}
 		*l.url = url
+		serve = append(serve, start)
 	}
 	s.urls = URLs{API: api + "/client/v4", Edge: edge, Manage: manage}
+	for _, start := range serve { // every address is known before anything is answered
+		start()
+	}
 	s.serving.Go(s.sweep)
 	return nil
 }
 
-// listen serves handler on addr until Close.
-func (s *Sandbox) listen(addr string, handler http.Handler) (string, error) {
+// listen opens addr; what it gives back serves handler there until Close.
+func (s *Sandbox) listen(addr string, handler http.Handler) (string, func(), error) {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
-		return "", fmt.Errorf("sandbox: listening: %w", err)
+		return "", nil, fmt.Errorf("sandbox: listening: %w", err)
 	}
 	srv := &http.Server{
 		ReadHeaderTimeout: 10 * time.Second,
@@ -181,8 +186,7 @@ func (s *Sandbox) listen(addr string, handler http.Handler) (string, error) {
 	s.mu.Lock()
 	s.servers = append(s.servers, srv)
 	s.mu.Unlock()
-	s.serving.Go(func() { _ = srv.Serve(l) })
-	return "http://" + l.Addr().String(), nil
+	return "http://" + l.Addr().String(), func() { s.serving.Go(func() { _ = srv.Serve(l) }) }, nil
 }
 
 // URLs tells where the sandbox answers.

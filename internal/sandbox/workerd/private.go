@@ -7,11 +7,15 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"time"
 )
 
 // dirPrefix begins the name of every process's private folder.
 const dirPrefix = "hgw-"
+
+// making stands before the name of a folder whose lock is not held yet.
+const making = "making-"
 
 // maxSocketPath is the room for a unix socket's path, in bytes, without the ending NUL.
 func maxSocketPath() int {
@@ -32,19 +36,27 @@ func privateDir(parent string) (dir string, unlock func(), err error) {
 		return "", nil, dirError(parent, err)
 	}
 	const random = 10 // the most digits that MkdirTemp adds
-	length := len(parent) + len(dirPrefix) + len(longestSocket) + random + 2
+	length := len(parent) + len(making) + len(dirPrefix) + len(longestSocket) + random + 2
 	if length > maxSocketPath() {
 		if chosen || runtime.GOOS == "windows" {
 			return "", nil, dirError(parent, fmt.Errorf("a unix socket in it would have a path of %d bytes, and %d is the most", length, maxSocketPath()))
 		}
 		parent = "/tmp"
 	}
-	if dir, err = os.MkdirTemp(parent, dirPrefix); err != nil {
+	// Under a name that Sweep does not look at until the lock is held: between making
+	// the lock's file and locking it, a sweep would take it for abandoned.
+	made, err := os.MkdirTemp(parent, making+dirPrefix)
+	if err != nil {
 		return "", nil, dirError(parent, err)
 	}
-	unlock, err = tryLock(filepath.Join(dir, lockFile))
-	if err != nil {
-		_ = os.RemoveAll(dir)
+	if unlock, err = tryLock(filepath.Join(made, lockFile)); err != nil {
+		_ = os.RemoveAll(made)
+		return "", nil, dirError(made, err)
+	}
+	dir = filepath.Join(parent, strings.TrimPrefix(filepath.Base(made), making))
+	if err := os.Rename(made, dir); err != nil {
+		unlock()
+		_ = os.RemoveAll(made)
 		return "", nil, dirError(dir, err)
 	}
 	return dir, unlock, nil
@@ -81,11 +93,10 @@ func Sweep(dir string) int {
 // abandoned tells whether nobody holds the folder's lock. In doubt somebody does: a folder
 // of another user, or one that is being made.
 func abandoned(path string) bool {
-	const making = time.Minute
 	lock := filepath.Join(path, lockFile)
 	if info, err := os.Lstat(lock); err != nil || !info.Mode().IsRegular() {
 		info, dirErr := os.Lstat(path)
-		return errors.Is(err, os.ErrNotExist) && dirErr == nil && info.IsDir() && time.Since(info.ModTime()) > making
+		return errors.Is(err, os.ErrNotExist) && dirErr == nil && info.IsDir() && time.Since(info.ModTime()) > time.Minute
 	}
 	unlock, err := tryLock(lock)
 	if err != nil {
