@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"mime/multipart"
 	"net"
 	"net/http"
@@ -101,9 +102,7 @@ func solve(t testing.TB, s *sandbox.Sandbox, spoil func(points []byte), more map
 		"termsOfService": "https://www.cloudflare.com/terms/", "privacyPolicy": "https://www.cloudflare.com/privacypolicy/", "acceptTermsOfService": "yes",
 		"challengeToken": ch.ChallengeToken, "solution": map[string]string{"checkpoints": base64.StdEncoding.EncodeToString(points)},
 	}
-	for k, v := range more {
-		body[k] = v
-	}
+	maps.Copy(body, more)
 	b, _ := json.Marshal(body)
 	return api(t, s, http.MethodPost, "/provisioning/previews", "", "", bytes.NewReader(b))
 }
@@ -123,9 +122,7 @@ func upload(t testing.TB, s *sandbox.Sandbox, g granted, name, code string, meta
 	var body bytes.Buffer
 	w := multipart.NewWriter(&body)
 	md := map[string]any{"main_module": "index.js", "compatibility_date": "2026-08-01", "compatibility_flags": []string{}, "bindings": []any{}}
-	for k, v := range metadata {
-		md[k] = v
-	}
+	maps.Copy(md, metadata)
 	b, _ := json.Marshal(md)
 	_ = w.WriteField("metadata", string(b))
 	part, _ := w.CreatePart(textproto.MIMEHeader{
