@@ -72,7 +72,10 @@ func build(ctx context.Context, o *options, p process) (*house, error) {
 	if err != nil {
 		return fail(err)
 	}
-	bundler, err := bundle.New(bundle.Config{Roots: roots, CacheDir: cache})
+	bundler, err := bundle.New(bundle.Config{
+		Roots: roots, CacheDir: filepath.Join(cache, "npm"), Registry: fromEnv(p, "NPM_CONFIG_REGISTRY", "npm_config_registry"),
+		CAFile: fromEnv(p, "NODE_EXTRA_CA_CERTS", "NPM_CONFIG_CAFILE", "npm_config_cafile"),
+	})
 	if err != nil {
 		return fail(err)
 	}
@@ -102,6 +105,17 @@ func build(ctx context.Context, o *options, p process) (*house, error) {
 	site.Bind(service)
 	h.service = service
 	return h, nil
+}
+
+// fromEnv gives the first of the variables that is set: what npm itself would obey, of
+// which our own npm, with its empty environment, knows nothing.
+func fromEnv(p process, names ...string) string {
+	for _, n := range names {
+		if v, _ := p.env(n); v != "" {
+			return v
+		}
+	}
+	return ""
 }
 
 // cloud builds the client of the API that the options name: Cloudflare's, another

@@ -65,7 +65,7 @@ func run(ctx context.Context, rounds int) error {
 		return err
 	}
 	print(rows)
-	return nil
+	return bundling(ctx, rounds, peers, them, work)
 }
 
 // measure takes turns, so that a noisy minute of the machine meets both.
