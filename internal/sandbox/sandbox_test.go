@@ -16,9 +16,13 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -487,29 +491,35 @@ func TestKillLeavesNoRuntime(t *testing.T) {
 	lines := bufio.NewScanner(out)
 	for lines.Scan() && lines.Text() != "UP" {
 	}
-	mark := fmt.Sprintf("hgw-%d-", cmd.Process.Pid)
-	if runtimes(mark) == 0 {
+	left := runtimes(cmd.Process.Pid)
+	if len(left) == 0 {
 		peertest.Skip(t, "the child's runtime can't be seen on this system")
 	}
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
-	for range 50 {
-		if runtimes(mark) == 0 {
+	for range 100 {
+		left = slices.DeleteFunc(left, func(pid int) bool { return syscall.Kill(pid, 0) != nil })
+		if len(left) == 0 {
 			return
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	t.Error("a runtime was left behind")
+	t.Errorf("runtimes were left behind: %v", left)
 }
 
-// runtimes counts the processes whose command line holds mark.
-func runtimes(mark string) int {
-	n := 0
-	entries, _ := os.ReadDir("/proc")
-	for _, e := range entries {
-		if b, err := os.ReadFile("/proc/" + e.Name() + "/cmdline"); err == nil && bytes.Contains(b, []byte(mark)) {
-			n++
+// runtimes gives the children of a process that are a runtime.
+func runtimes(parent int) []int {
+	var out []int
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", parent))
+	for _, task := range tasks {
+		b, _ := os.ReadFile(task)
+		for f := range strings.FieldsSeq(string(b)) {
+			pid, err := strconv.Atoi(f)
+			cmdline, _ := os.ReadFile("/proc/" + f + "/cmdline")
+			if err == nil && bytes.Contains(cmdline, []byte("workerd")) {
+				out = append(out, pid)
+			}
 		}
 	}
-	return n
+	return out
 }
