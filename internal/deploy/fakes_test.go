@@ -47,6 +47,7 @@ type world struct {
 	routeDelay   time.Duration // how long a new route answers 404
 	fetchTakes   time.Duration
 	uploadTakes  time.Duration
+	askTakes     time.Duration
 	tail         bool // the API has a tail
 	tailVersions bool // and it names versions
 	tailDelay    time.Duration
@@ -167,7 +168,16 @@ func (c *fakeCloud) Clock() time.Time {
 	return (*world)(c).apiNow()
 }
 
-func (c *fakeCloud) AskClock(context.Context) (time.Time, error) {
+func (c *fakeCloud) AskClock(ctx context.Context) (time.Time, error) {
+	c.mu.Lock()
+	takes := c.askTakes
+	c.mu.Unlock()
+	if takes > 0 {
+		select {
+		case <-time.After(takes):
+		case <-ctx.Done():
+		}
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.asks++

@@ -2,7 +2,6 @@ package deploy
 
 import (
 	"context"
-	"sync"
 	"time"
 )
 
@@ -14,25 +13,27 @@ const (
 
 // clockAsk keeps status calls that come at once from asking the API's time each.
 type clockAsk struct {
-	mu   sync.Mutex
-	last time.Time // when the last question was put
+	last time.Time // when the last question was put; guarded by the lock "clock"
 }
 
 // askClock hears the API's time; who waited while another asked has heard it too. Not
 // to be answered is no error: our own clock runs on.
 func (s *Service) askClock(ctx context.Context) {
 	came := time.Now()
-	s.clock.mu.Lock()
-	defer s.clock.mu.Unlock()
+	unlock, err := s.locks.lock(ctx, "clock")
+	if err != nil {
+		return
+	}
+	defer unlock()
 	if s.clock.last.After(came) {
 		return
 	}
 	ctx, stop := context.WithTimeout(ctx, 2*time.Second)
 	defer stop()
 	asked := time.Now()
-	if _, err := s.cfg.Cloud.AskClock(ctx); err == nil {
-		s.clock.last = asked
-	}
+	// Also when nobody answered: else all who came meanwhile would wait for that in turn.
+	_, _ = s.cfg.Cloud.AskClock(ctx)
+	s.clock.last = asked
 }
 
 // Status tells how the caller's sessions stand, newest first; one of them where req
