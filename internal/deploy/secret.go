@@ -9,9 +9,10 @@ import (
 // Secret is text that must not leave the process: an API token, a claim URL. It
 // prints, logs and marshals as a placeholder; only Reveal gives the text.
 //
-// One way round it is left, which Go does not let a type close: fmt prints an
-// unexported field of a struct without asking its methods. So a struct that is ever
-// printed holds no Secret in an unexported field.
+// Three ways round it are left, which Go does not let a type close: fmt prints an
+// unexported field of a struct without asking its methods, and any value behind %p
+// (which go vet refuses); encoding/json writes a map's key of a string type as it is.
+// So nothing that is printed holds a Secret in an unexported field or as a key.
 type Secret string
 
 const redacted = "[redacted]"
