@@ -248,7 +248,7 @@ func TestASecretNeverPrints(t *testing.T) {
 	}
 	h := holder{s, &s, map[string]deploy.Secret{"k": s}, []deploy.Secret{s}}
 	var out []string
-	for _, verb := range strings.Split("%v %+v %#v %s %q %x %X %d %t %08.3f %c %U", " ") {
+	for verb := range strings.SplitSeq("%v %+v %#v %s %q %x %X %d %t %08.3f %c %U", " ") {
 		for _, v := range []any{s, &s, h, &h, []deploy.Secret{s}, deploy.Account{Token: s, ClaimURL: s}, deploy.Claim{PageToken: s}} {
 			out = append(out, fmt.Sprintf(verb, v))
 		}

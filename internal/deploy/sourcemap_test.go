@@ -80,7 +80,8 @@ func TestVLQAgainstTheFormatsExamples(t *testing.T) {
 
 func mapped(m []byte) *deploy.Artifact {
 	return &deploy.Artifact{MainModule: "index.js", Modules: []deploy.Module{
-		{Name: "index.js", Type: deploy.TypeESModule}, {Name: "index.js.map", Type: deploy.TypeSourceMap, Content: m},
+		{Name: "index.js", Type: deploy.TypeESModule},
+		{Name: "index.js.map", Type: deploy.TypeSourceMap, Content: m},
 		{Name: "./plain.mjs", Type: deploy.TypeESModule},
 	}}
 }
