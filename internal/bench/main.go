@@ -2,7 +2,7 @@
 // one sandbox, and prints a table of medians and ratios. Absolute times are this
 // machine's; the ratios are what documents may quote.
 //
-//	go run ./internal/bench [-rounds 7]
+//	go run ./internal/bench [-rounds 7] [-only bundling]
 package main
 
 import (
@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -21,9 +22,12 @@ import (
 
 func main() {
 	rounds := flag.Int("rounds", 7, "counted rounds of each measurement")
+	only := flag.String("only", "", `"bundling" or "deploying": one table`)
 	flag.Parse()
+	// As cmd/mcp-server has it: bundling happens in this process.
+	debug.SetGCPercent(200)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := run(ctx, *rounds)
+	err := run(ctx, *rounds, *only)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -39,7 +43,7 @@ type row struct {
 	want         float64 // theirs/ours, at least; 0: no claim
 }
 
-func run(ctx context.Context, rounds int) error {
+func run(ctx context.Context, rounds int, only string) error {
 	peers, err := peertest.Find(ctx)
 	if err != nil {
 		return err
@@ -60,11 +64,16 @@ func run(ctx context.Context, rounds int) error {
 	defer box.end()
 	them := &wranglerSide{peers: peers, api: box.API, work: work}
 	us := &ourSide{program: program, box: box, work: work}
-	rows, err := measure(ctx, rounds, box, them, us)
-	if err != nil {
-		return err
+	if only != "bundling" {
+		rows, err := measure(ctx, rounds, box, them, us)
+		if err != nil {
+			return err
+		}
+		print(rows)
 	}
-	print(rows)
+	if only == "deploying" {
+		return nil
+	}
 	return bundling(ctx, rounds, peers, them, work)
 }
 

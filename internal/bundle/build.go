@@ -8,6 +8,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/evanw/esbuild/pkg/api"
 
@@ -281,6 +282,14 @@ func (b *build) collect(res api.BuildResult) error {
 			sourceMap = f.Contents
 		}
 	}
+	// The map of a large project takes as long as all the rest here: both cores are used.
+	var rewritten []byte
+	var mapErr error
+	var mapping sync.WaitGroup
+	if sourceMap != nil {
+		mapping.Go(func() { rewritten, mapErr = rewriteMap(b.f.project, name, sourceMap) })
+	}
+	defer mapping.Wait()
 	var meta metafile
 	if err := json.Unmarshal([]byte(res.Metafile), &meta); err != nil {
 		return fmt.Errorf("esbuild's metafile: %w", err)
@@ -309,9 +318,8 @@ func (b *build) collect(res api.BuildResult) error {
 	}
 	b.weigh(weights)
 	if sourceMap != nil {
-		rewritten, err := rewriteMap(b.f.project, name, sourceMap)
-		if err != nil {
-			return err
+		if mapping.Wait(); mapErr != nil {
+			return mapErr
 		}
 		b.art.Modules = append(b.art.Modules, deploy.Module{Name: name + ".map", Type: deploy.TypeSourceMap, Content: rewritten})
 	}
