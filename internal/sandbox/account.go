@@ -37,6 +37,14 @@ type account struct {
 	scripts map[string]*script
 	blobs   map[string]blob // assets by hash
 	runtime runtime
+	// Resources; their contents are in stores and queues.
+	namespaces []*namespace
+	databases  []*database
+	queueList  []*queue
+	events     bool // somebody may have to be sent events
+
+	stores stores
+	queues queueProcess
 }
 
 // expired tells whether the hour is over; of a claimed account it never is. The
@@ -68,6 +76,7 @@ func (a *account) end() {
 		t.close()
 	}
 	a.stopRuntime()
+	a.closeStores()
 }
 
 // words make up the names of accounts, as live names are two words.

@@ -121,7 +121,7 @@ func (s *Sandbox) serveWorker(w http.ResponseWriter, r *http.Request, t target) 
 				shown = v
 			}
 		}
-		up = up && shown != nil
+		up = up && shown != nil && len(shown.classes) == 0 // as at Cloudflare, no previews of Durable Objects
 	}
 	t.acct.mu.Unlock()
 	if !up {

@@ -41,7 +41,9 @@ type info struct {
 type answer struct {
 	status int // 0: 200
 	result any
-	info   *info
+	info   any // the paging block
+	// written says that the handler wrote the answer itself.
+	written bool
 }
 
 type message struct {
@@ -50,6 +52,9 @@ type message struct {
 }
 
 func (s *Sandbox) writeAnswer(w http.ResponseWriter, a answer) {
+	if a.written {
+		return
+	}
 	body := map[string]any{"success": true, "errors": []message{}, "messages": []message{}, "result": a.result}
 	if a.info != nil {
 		body["result_info"] = a.info

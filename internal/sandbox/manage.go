@@ -41,6 +41,7 @@ func (s *Sandbox) manageHandler() http.Handler {
 	mux.HandleFunc("GET /accounts", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, s.accountViews()) })
 	mux.HandleFunc("GET /workers", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, s.workerViews()) })
 	mux.HandleFunc("POST /clock", s.postClock)
+	mux.HandleFunc("POST /cron", s.postCron)
 	mux.HandleFunc("POST /accounts/{id}/claim", s.postClaim)
 	mux.HandleFunc("GET /challenge", func(w http.ResponseWriter, _ *http.Request) {
 		s.mu.Lock()
@@ -135,8 +136,18 @@ func (s *Sandbox) postClock(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, http.StatusBadRequest, map[string]string{"error": "advance_seconds must lie between 0 and ten years"})
 		return
 	}
-	s.clock.Advance(time.Duration(in.AdvanceSeconds * float64(time.Second)))
+	by := time.Duration(in.AdvanceSeconds * float64(time.Second))
+	s.clock.Advance(by)
 	s.endExpired()
+	s.mu.Lock()
+	accounts := slices.Collect(maps.Values(s.accounts))
+	s.mu.Unlock()
+	for _, a := range accounts {
+		if !a.over() {
+			a.advance(r.Context(), by)
+			a.fireCrons()
+		}
+	}
 	writeJSON(w, http.StatusOK, map[string]any{"now": s.clock.Now().UTC()})
 }
 

@@ -43,6 +43,7 @@ const (
 // endpoints is the API: everything that it has.
 func endpoints() []endpoint {
 	const a, sc = "/accounts/{account}", "/accounts/{account}/workers/scripts/{script}"
+	const kv, d1, queues = a + "/storage/kv/namespaces", a + "/d1/database", a + "/queues"
 	return []endpoint{
 		{"POST", "/provisioning/previews/challenge", noToken, postChallenge},
 		{"POST", "/provisioning/previews", noToken, postPreview},
@@ -82,8 +83,43 @@ func endpoints() []endpoint {
 		{"GET", a + "/workers/tails/by-consumer/{script}", withToken, emptyList},
 		{"GET", a + "/workers/workers/{script}", withToken, getWorker},
 		{"PATCH", a + "/workers/workers/{script}/versions/latest", withToken, patchLatestVersion},
-		{"GET", a + "/workers/durable_objects/namespaces", withToken, emptyList},
-		{"GET", a + "/storage/kv/namespaces", withToken, emptyList},
+		{"PUT", sc + "/schedules", withToken, putSchedules},
+		{"GET", a + "/workers/durable_objects/namespaces", withToken, listObjectNamespaces},
+		{"GET", a + "/containers/applications", withToken, noContainers}, // wrangler asks when it deletes
+		{"GET", kv, withToken, listNamespaces},
+		{"POST", kv, withToken, postNamespace},
+		{"GET", kv + "/{namespace}", withToken, getNamespace},
+		{"PUT", kv + "/{namespace}", withToken, putNamespace},
+		{"DELETE", kv + "/{namespace}", withToken, deleteNamespace},
+		{"GET", kv + "/{namespace}/keys", withToken, listKeys},
+		{"GET", kv + "/{namespace}/values/{key}", withToken, getValue},
+		{"PUT", kv + "/{namespace}/values/{key}", withToken, putValue},
+		{"DELETE", kv + "/{namespace}/values/{key}", withToken, deleteValue},
+		{"GET", kv + "/{namespace}/metadata/{key}", withToken, getMetadata},
+		{"PUT", kv + "/{namespace}/bulk", withToken, putBulk},
+		{"DELETE", kv + "/{namespace}/bulk", withToken, deleteBulk},
+		{"POST", kv + "/{namespace}/bulk/delete", withToken, deleteBulk},
+		{"POST", kv + "/{namespace}/bulk/get", withToken, getBulk},
+		{"GET", d1, withToken, listDatabases},
+		{"POST", d1, withToken, postDatabase},
+		{"GET", d1 + "/{database}", withToken, getDatabase},
+		{"DELETE", d1 + "/{database}", withToken, deleteDatabase},
+		{"POST", d1 + "/{database}/query", withToken, postQuery},
+		{"POST", d1 + "/{database}/raw", withToken, postRaw},
+		{"POST", d1 + "/{database}/import", withToken, postImport},
+		{"POST", d1 + "/{database}/export", withToken, postExport},
+		{"GET", queues, withToken, listQueues},
+		{"POST", queues, withToken, postQueue},
+		{"GET", queues + "/{queue}", withToken, getQueue},
+		{"PUT", queues + "/{queue}", withToken, patchQueue},
+		{"PATCH", queues + "/{queue}", withToken, patchQueue},
+		{"DELETE", queues + "/{queue}", withToken, deleteQueue},
+		{"GET", queues + "/{queue}/consumers", withToken, listConsumers},
+		{"POST", queues + "/{queue}/consumers", withToken, postConsumer},
+		{"PUT", queues + "/{queue}/consumers/{consumer}", withToken, putConsumer},
+		{"DELETE", queues + "/{queue}/consumers/{consumer}", withToken, deleteConsumer},
+		{"POST", queues + "/{queue}/messages", withToken, postMessages},
+		{"POST", queues + "/{queue}/messages/batch", withToken, postMessages},
 	}
 }
 
@@ -94,6 +130,10 @@ func (s *Sandbox) apiHandler() http.Handler {
 		w.Header().Set("Date", s.clock.Now().UTC().Format(http.TimeFormat))
 		if id, ok := strings.CutPrefix(r.URL.Path, "/tail/"); ok {
 			s.serveTail(w, r, id)
+			return
+		}
+		if path, ok := strings.CutPrefix(r.URL.Path, "/d1-files/"); ok {
+			s.serveFile(w, r, path)
 			return
 		}
 		rec := &recorder{ResponseWriter: w, status: http.StatusOK}
@@ -259,6 +299,11 @@ func (c *call) body(v any) error {
 		return refuse(http.StatusBadRequest, 6007, "Malformed JSON in request body")
 	}
 	return nil
+}
+
+// noContainers is what a temporary account is told of containers.
+func noContainers(*call) (answer, error) {
+	return answer{}, errAuth(http.StatusForbidden)
 }
 
 // emptyList is an endpoint whose things a sandbox does not have yet.

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/hourglass-mcp/hourglass/internal/sandbox/workerd"
@@ -57,8 +59,14 @@ func (a *account) program(name string, v *version) map[string]*version {
 // caller holds account.deploying.
 func (a *account) deploy(ctx context.Context, sc *script, v *version) error {
 	set := a.program(sc.name, v)
+	if hasObjects(set) || hasObjects(a.nowServing()) {
+		return a.deployObjects(ctx, sc, v, set)
+	}
 	p := a.takeWarm(set)
 	if p == nil {
+		if err := a.tryFlags(ctx, sc, v, set); err != nil {
+			return err
+		}
 		var err error
 		began := time.Now()
 		if p, err = a.start(ctx, set); err != nil {
@@ -91,8 +99,115 @@ func (a *account) deploy(ctx context.Context, sc *script, v *version) error {
 	return nil
 }
 
+// tryFlags refuses flags that Cloudflare's own runtime does not take: with our events
+// Worker in it, ours would.
+func (a *account) tryFlags(ctx context.Context, sc *script, v *version, set map[string]*version) error {
+	a.mu.Lock()
+	events := a.events
+	a.mu.Unlock()
+	if !events || len(v.flags) == 0 {
+		return nil
+	}
+	return a.try(ctx, sc, v, set)
+}
+
+func (a *account) nowServing() map[string]*version {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.runtime.serving
+}
+
+// deployObjects is deploy for an account with Durable Objects: what serves ends before
+// the next starts, and requests wait meanwhile (workerd fact sheet, section 2). So the
+// version is tried before, in a process without the objects' data.
+func (a *account) deployObjects(ctx context.Context, sc *script, v *version, set map[string]*version) error {
+	began := time.Now()
+	if err := a.try(ctx, sc, v, set); err != nil {
+		return err
+	}
+	v.startupMS = max(1, int(time.Since(began).Milliseconds()))
+	if err := a.openPort(sc); err != nil {
+		return err
+	}
+	a.dropPending()
+	a.dropWarm()
+	a.mu.Lock()
+	first := a.runtime.serving[sc.name] == nil
+	closed := a.runtime.closed
+	a.mu.Unlock()
+	if closed {
+		return errAuth(http.StatusUnauthorized)
+	}
+	delay := time.Duration(a.s.propagation().VersionMS) * time.Millisecond
+	if !first && delay > 0 && sameClasses(a.nowServing()[sc.name], v) {
+		a.mu.Lock()
+		a.runtime.pendingSet = set
+		a.runtime.pendingWhen = time.AfterFunc(delay, a.promotePending)
+		a.mu.Unlock()
+		return nil
+	}
+	return startRefusal(a.restart(ctx, set), sc.name)
+}
+
+func sameClasses(x, y *version) bool { return x != nil && maps.Equal(x.classes, y.classes) }
+
+// try starts what would run without the data of Durable Objects, asks the version what
+// it exports, and ends it again.
+func (a *account) try(ctx context.Context, sc *script, v *version, set map[string]*version) error {
+	cfg, err := a.config(ctx, set)
+	if err != nil || cfg == nil {
+		return err
+	}
+	scratch, remove, err := workerd.NewDir(privateDir())
+	if err != nil {
+		return err
+	}
+	defer remove()
+	for i := range cfg.Workers {
+		if cfg.Workers[i].Storage != "" {
+			cfg.Workers[i].Storage = scratch
+		}
+	}
+	if i := slices.IndexFunc(cfg.Workers, func(w workerd.Worker) bool { return w.Name == sc.name }); i >= 0 {
+		cfg.Workers[0], cfg.Workers[i] = cfg.Workers[i], cfg.Workers[0]
+		report, err := workerd.Inspect(ctx, *cfg)
+		if err != nil {
+			return startRefusal(err, sc.name)
+		}
+		return checkObjects(v, report)
+	}
+	return startRefusal(workerd.Check(ctx, *cfg), sc.name)
+}
+
+// restart ends what serves and starts the set in its place, or, when that does not
+// start, what served before. The caller holds account.deploying, which is what requests
+// wait for meanwhile.
+func (a *account) restart(ctx context.Context, set map[string]*version) error {
+	a.mu.Lock()
+	old, before := a.runtime.live, a.runtime.serving
+	a.runtime.live = nil
+	a.mu.Unlock()
+	if old != nil {
+		drain, stop := context.WithTimeout(ctx, time.Second)
+		old.Stop(drain)
+		stop()
+	}
+	p, err := a.start(ctx, set)
+	if err != nil {
+		if p, _ = a.start(a.s.ctx, before); p != nil { // or with the next request
+			a.swap(p, before)
+		}
+		return err
+	}
+	a.swap(p, set)
+	return nil
+}
+
 // startRefusal turns a start error into the API's.
 func startRefusal(err error, script string) error {
+	if err == nil {
+		return nil
+	}
 	e, ok := errors.AsType[*workerd.StartError](err)
 	if !ok {
 		return err
@@ -105,12 +220,27 @@ func startRefusal(err error, script string) error {
 
 // start starts a process for a set of versions; nil when none of them has code.
 func (a *account) start(ctx context.Context, set map[string]*version) (*workerd.Process, error) {
+	cfg, err := a.config(ctx, set)
+	if err != nil || cfg == nil {
+		return nil, err
+	}
+	a.mu.Lock()
+	events := a.events
+	a.mu.Unlock()
+	if events {
+		withEvents(cfg)
+	}
+	return workerd.Start(ctx, *cfg)
+}
+
+// config is how a set of versions is run; nil when none of them has code.
+func (a *account) config(ctx context.Context, set map[string]*version) (*workerd.Config, error) {
 	cfg := workerd.Config{Dir: privateDir(), OnTail: a.onTail, AllowPrivate: a.s.cfg.AllowPrivateNetwork}
 	for _, name := range slices.Sorted(maps.Keys(set)) {
 		if set[name].main == "" {
 			continue
 		}
-		w, err := a.worker(name, set)
+		w, err := a.worker(ctx, name, set)
 		if err != nil {
 			return nil, err
 		}
@@ -124,14 +254,14 @@ func (a *account) start(ctx context.Context, set map[string]*version) (*workerd.
 		return nil, refuse(http.StatusServiceUnavailable, 10001, "the sandbox has no runtime: %v", err)
 	}
 	cfg.Binary = bin.Path
-	return workerd.Start(ctx, cfg)
+	return &cfg, nil
 }
 
 // oldestDate is what the API takes for an upload without a compatibility date.
 const oldestDate = "2021-11-02"
 
 // worker gives a version as the runtime takes it.
-func (a *account) worker(name string, set map[string]*version) (workerd.Worker, error) {
+func (a *account) worker(ctx context.Context, name string, set map[string]*version) (workerd.Worker, error) {
 	v := set[name]
 	w := workerd.Worker{Name: name, Version: v.id, MainModule: v.main, CompatibilityDate: v.date, CompatibilityFlags: v.flags}
 	if a.s.cfg.HideVersions {
@@ -143,9 +273,25 @@ func (a *account) worker(name string, set map[string]*version) (workerd.Worker, 
 	for _, m := range v.modules {
 		w.Modules = append(w.Modules, workerd.Module{Name: m.name, Type: m.mime, Content: m.content})
 	}
+	if len(v.classes) > 0 {
+		home, err := a.homeDir()
+		if err != nil {
+			return w, err
+		}
+		w.Storage = filepath.Join(home, "objects")
+		for _, class := range slices.Sorted(maps.Keys(v.classes)) {
+			w.Classes = append(w.Classes, workerd.Class{Name: class, Key: v.classes[class]})
+		}
+	}
 	for _, b := range v.bindings {
 		rb := workerd.Binding{Name: b.str("name")}
 		switch b.str("type") {
+		case "kv_namespace", "d1", "queue":
+			if err := a.storeBinding(ctx, b, &rb); err != nil {
+				return w, err
+			}
+		case "durable_object_namespace":
+			rb.Kind, rb.Worker, rb.Class = workerd.Objects, b.str("script_name"), b.str("class_name")
 		case "plain_text", "secret_text":
 			rb.Kind, rb.Value = workerd.Text, b.str("text")
 		case "json":
@@ -155,7 +301,7 @@ func (a *account) worker(name string, set map[string]*version) (workerd.Worker, 
 		case "service":
 			target := set[b.str("service")]
 			if target == nil || target.main == "" {
-				return w, refuse(http.StatusBadRequest, 10143, "the service binding %q names the Worker %q, which is not on this account", rb.Name, b.str("service"))
+				return w, refuse(http.StatusBadRequest, 10144, "the service binding %q names the Worker %q, which is not on this account", rb.Name, b.str("service"))
 			}
 			rb.Kind, rb.Worker, rb.Entrypoint = workerd.Service, b.str("service"), b.str("entrypoint")
 			if rb.Entrypoint == "default" {
@@ -173,6 +319,30 @@ func (a *account) worker(name string, set map[string]*version) (workerd.Worker, 
 		w.Bindings = append(w.Bindings, rb)
 	}
 	return w, nil
+}
+
+// storeBinding leads a binding to the account's stores.
+func (a *account) storeBinding(ctx context.Context, b binding, rb *workerd.Binding) error {
+	if b.str("type") == "queue" {
+		a.mu.Lock()
+		q := a.queueNamed(b.str("queue_name"))
+		a.mu.Unlock()
+		if q == nil {
+			return refuse(http.StatusBadRequest, 11000, "Queue '%s' does not exist (binding %q)", b.str("queue_name"), rb.Name)
+		}
+		rb.Kind, rb.Handler = workerd.Queue, a.producer(q.id)
+		return nil
+	}
+	if _, err := a.storage(ctx); err != nil {
+		return err
+	}
+	home := a.stores.where()
+	if b.str("type") == "kv_namespace" {
+		rb.Kind, rb.Socket, rb.Headers = workerd.KV, filepath.Join(home, "kv"), map[string]string{idHeader: b.str("namespace_id")}
+	} else {
+		rb.Kind, rb.Socket, rb.Headers = workerd.D1, filepath.Join(home, "d1"), map[string]string{idHeader: b.str("id")}
+	}
+	return nil
 }
 
 func (v *version) tag() string {
@@ -200,6 +370,12 @@ func (a *account) promotePending() {
 	case set == nil:
 	case closed:
 		a.discard(p)
+	case hasObjects(set):
+		a.deploying.Lock()
+		defer a.deploying.Unlock()
+		if a.s.ctx.Err() == nil {
+			_ = a.restart(a.s.ctx, set) // it started when it was tried
+		}
 	default:
 		a.swap(p, set)
 	}
@@ -234,6 +410,14 @@ func (a *account) discard(p *workerd.Process) {
 func (a *account) warm(ctx context.Context, sc *script, v *version) error {
 	set := a.program(sc.name, v)
 	began := time.Now()
+	if hasObjects(set) {
+		err := a.try(ctx, sc, v, set)
+		v.startupMS = max(1, int(time.Since(began).Milliseconds()))
+		return err
+	}
+	if err := a.tryFlags(ctx, sc, v, set); err != nil {
+		return err
+	}
 	p, err := a.start(ctx, set)
 	if err != nil {
 		return startRefusal(err, sc.name)
@@ -276,6 +460,12 @@ func (a *account) dropWarm() {
 func (a *account) dropFromRuntime() {
 	a.dropPending()
 	set := a.program("", nil)
+	if hasObjects(set) || hasObjects(a.nowServing()) {
+		if a.restart(a.s.ctx, set) != nil {
+			a.swap(nil, map[string]*version{})
+		}
+		return
+	}
 	p, err := a.start(a.s.ctx, set)
 	if err != nil {
 		p, set = nil, map[string]*version{} // what is left can't run without what was deleted
@@ -306,6 +496,16 @@ func (a *account) stopRuntime() {
 	a.swap(nil, nil)
 }
 
+// lock takes mu, or gives up with ctx: what holds it may be waiting for the caller's end.
+func lock(ctx context.Context, mu *sync.Mutex) error {
+	for !mu.TryLock() {
+		if err := sleep(ctx, 2*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // process gives the running process, starting it again when it ended on its own, and
 // the version of the Worker that serves.
 func (a *account) process(ctx context.Context, name string) (*workerd.Process, *version, error) {
@@ -315,7 +515,9 @@ func (a *account) process(ctx context.Context, name string) (*workerd.Process, *
 	if v == nil || closed || v.main == "" || p != nil && p.Err() == nil {
 		return p, v, nil
 	}
-	a.deploying.Lock()
+	if err := lock(ctx, &a.deploying); err != nil {
+		return nil, v, err
+	}
 	defer a.deploying.Unlock()
 	a.mu.Lock()
 	p, v = a.runtime.live, a.runtime.serving[name]
@@ -342,7 +544,11 @@ func (a *account) preview(ctx context.Context, name string, v *version) (*worker
 	if p != nil && p.Err() == nil || closed || v.main == "" {
 		return p, nil
 	}
-	p, err := a.start(ctx, a.program(name, v))
+	set := a.program(name, v)
+	// Cloudflare makes no previews of Workers with Durable Objects, and a second process
+	// must not open their files.
+	maps.DeleteFunc(set, func(_ string, o *version) bool { return len(o.classes) > 0 })
+	p, err := a.start(ctx, set)
 	if err != nil {
 		return nil, err
 	}

@@ -229,7 +229,24 @@ func (s *Sandbox) sweep() {
 			return
 		case <-tick.C:
 			s.endExpired()
+			s.fireCrons()
 		}
+	}
+}
+
+// fireCrons runs the cron triggers that are due.
+func (s *Sandbox) fireCrons() {
+	now := s.clock.Now()
+	s.mu.Lock()
+	var alive []*account
+	for _, a := range s.accounts {
+		if !a.expired(now) {
+			alive = append(alive, a)
+		}
+	}
+	s.mu.Unlock()
+	for _, a := range alive {
+		a.fireCrons()
 	}
 }
 

@@ -262,7 +262,7 @@ func TestAccountsCantSeeEachOther(t *testing.T) {
 		t.Errorf("a guessed token: %+v", a)
 	}
 	a := upload(t, s, mine, "w", says("x"), map[string]any{"bindings": []any{map[string]any{"type": "service", "name": "S", "service": "secret"}}})
-	if a.Success || a.code() != 10143 {
+	if a.Success || a.code() != 10144 {
 		t.Errorf("a binding to another account's Worker: %+v", a)
 	}
 	var unknown map[string]int
@@ -287,7 +287,7 @@ func TestBadUploadsLeaveWhatServes(t *testing.T) {
 		"an unknown flag":    {says("x"), map[string]any{"compatibility_flags": []string{"no_such_flag"}}, 10021, "no_such_flag"},
 		"experimental":       {says("x"), map[string]any{"compatibility_flags": []string{"experimental"}}, 10021, "experimental"},
 		"a future date":      {says("x"), map[string]any{"compatibility_date": "2031-01-01"}, 10021, ""},
-		"an unknown binding": {says("x"), map[string]any{"bindings": []any{map[string]any{"type": "kv_namespace", "name": "KV"}}}, 10021, "kv_namespace"},
+		"an unknown binding": {says("x"), map[string]any{"bindings": []any{map[string]any{"type": "vectorize", "name": "V"}}}, 10021, "vectorize"},
 		"inherit":            {says("x"), map[string]any{"bindings": []any{map[string]any{"type": "inherit", "name": "GONE"}}}, 10057, "GONE"},
 		"too large":          {"export default {}; //" + incompressible(4<<20), nil, 10027, "3 MiB"},
 		"service-worker":     {says("x"), map[string]any{"body_part": "index.js"}, 10021, "service-worker"},

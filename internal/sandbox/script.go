@@ -37,6 +37,7 @@ type version struct {
 	source      string
 	startupMS   int
 	etag        string
+	classes     map[string]string // Durable Object classes: name to the id of the namespace
 }
 
 // deployment says which version serves.
@@ -62,6 +63,9 @@ type script struct {
 	tails           map[string]*tail
 	url             string // the loopback port of its own
 	closePort       func()
+	classes         map[string]string // as deployed
+	migrationTag    string
+	schedules       []*schedule
 }
 
 const maxVersions = 100 // kept of a Worker; older ones that are not deployed are dropped
@@ -133,6 +137,9 @@ func getService(c *call) (answer, error) {
 		if v != nil {
 			view["etag"] = v.etag
 		}
+		if sc.migrationTag != "" {
+			view["migration_tag"] = sc.migrationTag
+		}
 		return answer{result: map[string]any{
 			"id": sc.name, "created_on": stamp(sc.createdAt), "modified_on": stamp(sc.modifiedAt),
 			"default_environment": map[string]any{
@@ -197,11 +204,29 @@ func deleteScript(c *call) (answer, error) {
 		sc.closePort()
 	}
 	a.dropFromRuntime()
+	a.mu.Lock()
+	for _, id := range sc.classes {
+		a.dropObjects(id)
+	}
+	consumed := false
+	for _, q := range a.queueList {
+		n := len(q.consumers)
+		q.consumers = slices.DeleteFunc(q.consumers, func(k *consumer) bool { return k.script == name })
+		consumed = consumed || len(q.consumers) != n
+	}
+	a.mu.Unlock()
+	if consumed {
+		if err := a.restartQueues(c.r.Context(), true); err != nil {
+			return answer{}, err
+		}
+	}
 	return answer{result: map[string]any{"id": name}}, nil
 }
 
 func bindsTo(v *version, name string) bool {
-	return slices.ContainsFunc(v.bindings, func(b binding) bool { return b.str("type") == "service" && b.str("service") == name })
+	return slices.ContainsFunc(v.bindings, func(b binding) bool {
+		return b.str("type") == "service" && b.str("service") == name || b.str("type") == "durable_object_namespace" && b.str("script_name") == name
+	})
 }
 
 // publicBindings are bindings as the API shows them: secrets without their text.
@@ -293,10 +318,6 @@ func getWorker(c *call) (answer, error) {
 			},
 		}}, nil
 	})
-}
-
-func getSchedules(c *call) (answer, error) {
-	return c.reading(func(*script) (answer, error) { return answer{result: map[string]any{"schedules": []any{}}}, nil })
 }
 
 func getReferences(c *call) (answer, error) {

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"encoding/json"
 	"errors"
@@ -34,7 +35,7 @@ type metadata struct {
 	KeepBindings       []string         `json:"keep_bindings"`
 	KeepAssets         bool             `json:"keep_assets"`
 	Annotations        map[string]any   `json:"annotations"`
-	Migrations         map[string]any   `json:"migrations"`
+	Migrations         *migration       `json:"migrations"`
 	Containers         []map[string]any `json:"containers"`
 	Exports            map[string]any   `json:"exports"`
 	Assets             *struct {
@@ -130,7 +131,7 @@ var dateForm = regexp.MustCompile(`^\d{4}-\d{2}-\d{2}$`)
 
 // newVersion makes a version of what was uploaded. before is the version whose
 // bindings may be inherited or kept; nil: none. It boots nothing.
-func (a *account) newVersion(script string, md *metadata, modules []module, before *version) (*version, error) {
+func (a *account) newVersion(sc *script, md *metadata, modules []module, before *version) (*version, error) {
 	v := &version{
 		owner: a, id: uuid(), createdAt: a.s.clock.Now(), main: md.MainModule, date: md.CompatibilityDate, flags: md.CompatibilityFlags,
 		annotations: md.Annotations, source: "wrangler", etag: randomHex(32),
@@ -158,15 +159,62 @@ func (a *account) newVersion(script string, md *metadata, modules []module, befo
 	if v.main == "" && len(v.modules) > 0 {
 		return nil, refuse(http.StatusBadRequest, 10021, "the metadata names no main_module")
 	}
-	if err := a.resolveAssets(v, script, md, before); err != nil {
+	if err := a.resolveAssets(v, sc.name, md, before); err != nil {
 		return nil, err
 	}
 	if v.main == "" && v.assets == nil {
 		return nil, refuse(http.StatusBadRequest, 10021, "the upload has neither modules nor assets")
 	}
 	var err error
-	v.bindings, err = resolveBindings(md, before)
-	return v, err
+	if v.classes, err = sc.migrated(md); err != nil {
+		return nil, err
+	}
+	if v.bindings, err = resolveBindings(md, before); err != nil {
+		return nil, err
+	}
+	return v, a.checkBindings(sc.name, v)
+}
+
+// checkBindings holds bindings against what the account has.
+func (a *account) checkBindings(script string, v *version) error {
+	for i, b := range v.bindings {
+		if b.str("type") == "durable_object_namespace" {
+			if err := a.objectBinding(script, v, b); err != nil {
+				return err
+			}
+			continue
+		}
+		kept, err := a.resourceBinding(b)
+		if err != nil {
+			return err
+		}
+		v.bindings[i] = kept
+	}
+	return nil
+}
+
+// resourceBinding gives a binding as the API shows it, or says that what it names is
+// not there; the codes are the live API's.
+func (a *account) resourceBinding(b binding) (binding, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch b.str("type") {
+	case "kv_namespace":
+		if a.namespace(b.str("namespace_id")) == nil {
+			return nil, refuse(http.StatusBadRequest, 10041, "KV namespace '%s' not found", b.str("namespace_id"))
+		}
+	case "d1":
+		id := cmp.Or(b.str("id"), b.str("database_id"))
+		if d := a.database(id); d == nil || d.id != id {
+			return nil, refuse(http.StatusBadRequest, 10181, "D1 binding '%s' references database '%s' which was not found", b.str("name"), id)
+		}
+		return binding{"name": b["name"], "type": "d1", "id": id, "database_id": id}, nil
+	case "queue":
+		if a.queueNamed(b.str("queue_name")) == nil {
+			return nil, refuse(http.StatusBadRequest, 11000, "Queue '%s' does not exist (binding %q)", b.str("queue_name"), b.str("name"))
+		}
+	}
+	return b, nil
 }
 
 // refuseUnsupported names what a sandbox has not got, instead of leaving it out quietly.
@@ -174,19 +222,19 @@ func refuseUnsupported(md *metadata) error {
 	if md.BodyPart != "" {
 		return refuse(http.StatusBadRequest, 10021, "the sandbox does not run service-worker format (body_part); use ES modules")
 	}
-	if len(md.Migrations) > 0 || len(md.Exports) > 0 {
-		return refuse(http.StatusBadRequest, 10021, "the sandbox has no Durable Objects yet")
-	}
 	if len(md.Containers) > 0 {
 		return refuse(http.StatusForbidden, 10000, "containers are not available on a temporary account")
 	}
 	for _, b := range md.Bindings {
 		switch t := b.str("type"); t {
-		case "plain_text", "json", "secret_text", "inherit", "service", "version_metadata", "assets":
+		case "plain_text", "json", "secret_text", "inherit", "service", "version_metadata", "assets",
+			"kv_namespace", "d1", "queue", "durable_object_namespace":
+		case "hyperdrive":
+			return refuse(http.StatusBadRequest, 10157, "the sandbox has no Hyperdrive (binding %q): it would need a database of yours", b.str("name"))
 		case "":
 			return refuse(http.StatusBadRequest, 10021, "the binding %q has no type", b.str("name"))
 		default:
-			return refuse(http.StatusBadRequest, 10021, "the sandbox has no %s bindings yet (binding %q)", t, b.str("name"))
+			return refuse(http.StatusBadRequest, 10021, "the sandbox has no %s bindings (binding %q); see docs/sandbox.md for those that it has", t, b.str("name"))
 		}
 		if b.str("name") == "" {
 			return refuse(http.StatusBadRequest, 10021, "a binding of type %s has no name", b.str("type"))

@@ -21,7 +21,7 @@ func putScript(c *call) (answer, error) {
 	a.deploying.Lock()
 	defer a.deploying.Unlock()
 	sc, before := a.scriptFor(name)
-	v, err := a.newVersion(name, md, modules, before)
+	v, err := a.newVersion(sc, md, modules, before)
 	if err != nil {
 		return answer{}, err
 	}
@@ -34,6 +34,7 @@ func putScript(c *call) (answer, error) {
 		a.scripts[name] = sc
 	}
 	sc.settle(md)
+	a.settleObjects(sc, v, md)
 	a.record(sc, v)
 	sc.deployments = append(sc.deployments, &deployment{id: uuid(), createdAt: v.createdAt, versionID: v.id, annotations: deployNotes(md.Annotations)})
 	return answer{result: map[string]any{
@@ -111,7 +112,10 @@ func postVersion(c *call) (answer, error) {
 	a.mu.Lock()
 	before := sc.deployed()
 	a.mu.Unlock()
-	v, err := a.newVersion(sc.name, md, modules, before)
+	if md.Migrations != nil {
+		return answer{}, refuse(http.StatusBadRequest, 10211, "a migration must be deployed at once: versions can't be uploaded with one")
+	}
+	v, err := a.newVersion(sc, md, modules, before)
 	if err != nil {
 		return answer{}, err
 	}

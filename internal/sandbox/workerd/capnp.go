@@ -97,9 +97,9 @@ func (c Config) write(dir string) (config string, handlers []served, err error) 
 	w.out.WriteString(strings.Join(w.extra, ""))
 	w.out.WriteString("  ],\n  sockets = [\n")
 	for i, wk := range c.Workers {
-		w.socket(workerSocket(i), workerPrefix+wk.Name)
+		w.socket(workerSocket(i), w.socketOf(i), workerPrefix+wk.Name)
 	}
-	w.socket(pingSocket, ownPrefix+"ping")
+	w.socket(pingSocket, filepath.Join(dir, pingSocket), ownPrefix+"ping")
 	w.out.WriteString("  ],\n);\n")
 	config = filepath.Join(dir, "config.capnp")
 	if err := os.WriteFile(config, []byte(w.out.String()), 0o600); err != nil {
@@ -120,9 +120,19 @@ func workerSocket(i int) string { return "w" + strconv.Itoa(i) }
 
 func (w *writer) unix(name string) string { return quote("unix:" + filepath.Join(w.dir, name)) }
 
-func (w *writer) socket(name, service string) {
+// socketOf is the path of the socket that the i-th Worker listens on.
+func (w *writer) socketOf(i int) string { return w.cfg.socketOf(w.dir, i) }
+
+func (c Config) socketOf(dir string, i int) string {
+	if s := c.Workers[i].Socket; s != "" {
+		return s
+	}
+	return filepath.Join(dir, workerSocket(i))
+}
+
+func (w *writer) socket(name, path, service string) {
 	fmt.Fprintf(&w.out, "    (name = %s, address = %s, http = (forwardedProtoHeader = %s, cfBlobHeader = %s), service = %s),\n",
-		quote(name), w.unix(name), quote(ProtoHeader), quote(CfHeader), quote(service))
+		quote(name), quote("unix:"+path), quote(ProtoHeader), quote(CfHeader), quote(service))
 }
 
 // own adds the services that every process has: the network, the tail and the ping.
@@ -192,11 +202,31 @@ func (w *writer) worker(i int, wk Worker) error {
 		fmt.Fprintf(&w.out, "        (name = %s, %s),\n", quote(b.Name), value)
 	}
 	w.out.WriteString("      ],\n")
+	w.classes(i, wk)
 	if w.cfg.OnTail != nil {
 		fmt.Fprintf(&w.out, "      tails = [(name = %s, props = (json = %s))],\n", quote(ownPrefix+"tail"), quote(fmt.Sprintf(`{"worker":%d}`, i)))
 	}
 	w.out.WriteString("    )),\n")
 	return nil
+}
+
+// classes adds the Durable Object classes of the i-th Worker.
+func (w *writer) classes(i int, wk Worker) {
+	if len(wk.Classes) == 0 {
+		return
+	}
+	disk := ownPrefix + "objects" + strconv.Itoa(i)
+	w.disk(disk, wk.Storage)
+	w.out.WriteString("      durableObjectNamespaces = [\n")
+	for _, c := range wk.Classes {
+		fmt.Fprintf(&w.out, "        (className = %s, uniqueKey = %s, enableSql = true),\n", quote(c.Name), quote(c.Key))
+	}
+	fmt.Fprintf(&w.out, "      ],\n      durableObjectStorage = (localDisk = %s),\n", quote(disk))
+}
+
+// disk adds a folder as a service.
+func (w *writer) disk(name, path string) {
+	w.extra = append(w.extra, fmt.Sprintf("    (name = %s, disk = (path = %s, writable = true)),\n", quote(name), quote(path)))
 }
 
 // code adds the modules of a Worker, the main one first, as the runtime wants it.
@@ -215,6 +245,10 @@ func (w *writer) code(wk Worker) error {
 	}
 	w.out.WriteString("      modules = [\n")
 	for _, m := range modules {
+		if m.Bundled != "" {
+			fmt.Fprintf(&w.out, "        (name = %s, bundled = %s),\n", quote(m.Name), quote(m.Bundled))
+			continue
+		}
 		kind, err := moduleKind(wk, m)
 		if err != nil {
 			return err
@@ -316,19 +350,54 @@ func (w *writer) binding(wk Worker, b Binding) (string, error) {
 		return map[BindingKind]string{Data: "data", Wasm: "wasmModule"}[b.Kind] + " = embed " + quote(file), nil
 	case Service:
 		return w.service(wk, b)
-	case External:
-		address := "unix:" + b.Socket
-		switch {
-		case b.Handler != nil:
-			address = w.serve(b.Handler)
-		case !filepath.IsAbs(b.Socket):
-			return "", refuse(wk, "the binding %q has neither a handler nor a socket", b.Name)
-		}
-		name := ownPrefix + "binding" + strconv.Itoa(len(w.extra))
-		w.external(name, address, b.Headers)
+	case External, KV, D1, Queue:
+		return w.outside(wk, b)
+	case Objects:
+		return w.objects(wk, b)
+	case Disk:
+		name := ownPrefix + "disk" + strconv.Itoa(len(w.extra))
+		w.disk(name, b.Path)
 		return "service = " + quote(name), nil
 	}
 	return "", refuse(wk, "the binding %q is of a kind that is not known", b.Name)
+}
+
+// outside gives the value of a binding to what is not in the process.
+func (w *writer) outside(wk Worker, b Binding) (string, error) {
+	address := "unix:" + b.Socket
+	switch {
+	case b.Handler != nil:
+		address = w.serve(b.Handler)
+	case !filepath.IsAbs(b.Socket):
+		return "", refuse(wk, "the binding %q has neither a handler nor a socket", b.Name)
+	}
+	name := ownPrefix + "binding" + strconv.Itoa(len(w.extra))
+	w.external(name, address, b.Headers)
+	switch b.Kind {
+	case KV:
+		return "kvNamespace = " + quote(name), nil
+	case Queue:
+		return "queue = " + quote(name), nil
+	case D1:
+		return "wrapped = (moduleName = \"cloudflare-internal:d1-api\", innerBindings = [(name = \"fetcher\", service = " + quote(name) + ")])", nil
+	}
+	return "service = " + quote(name), nil
+}
+
+// objects gives the value of a binding to Durable Objects.
+func (w *writer) objects(wk Worker, b Binding) (string, error) {
+	owner := wk
+	if b.Worker != "" && b.Worker != wk.Name {
+		i := slices.IndexFunc(w.cfg.Workers, func(o Worker) bool { return o.Name == b.Worker })
+		if i < 0 {
+			return "", refuse(wk, "the binding %q names the Worker %q, which does not exist in this account", b.Name, b.Worker)
+		}
+		owner = w.cfg.Workers[i]
+	}
+	if !slices.ContainsFunc(owner.Classes, func(c Class) bool { return c.Name == b.Class }) {
+		return "", refuse(wk, "the binding %q names the class %q, which is not a Durable Object class of the Worker %q", b.Name, b.Class, owner.Name)
+	}
+	return fmt.Sprintf("durableObjectNamespace = (className = %s, serviceName = %s)", quote(b.Class), quote(workerPrefix+owner.Name)), nil
 }
 
 func versionMetadata(wk Worker) string {

@@ -22,13 +22,24 @@ type Module struct {
 	Name    string
 	Type    string // a MIME type
 	Content []byte
+	// Bundled names a module that the runtime brings, such as "/workerd/kv.js", in place
+	// of Type and Content. It needs Config.Experimental.
+	Bundled string
+}
+
+// Class is a Durable Object class that a Worker exports, SQLite-backed.
+type Class struct {
+	Name string
+	// Key names the namespace for ever: the objects of the class live in the folder of
+	// that name in Worker.Storage, whatever the class is called.
+	Key string
 }
 
 // BindingKind says what a Binding gives the Worker.
 type BindingKind int
 
-// The kinds of bindings. Storage (KV, D1, queues) will be further kinds on a Handler or
-// Socket: the runtime speaks HTTP to those as well (workerd fact sheet, section 3).
+// The kinds of bindings. The runtime speaks HTTP to what stores (workerd fact sheet,
+// section 3): KV, D1 and Queue take the same fields as External.
 const (
 	Text            BindingKind = iota // Value; also secrets
 	JSON                               // Value, a JSON text
@@ -37,6 +48,11 @@ const (
 	Service                            // Worker of the same process, optionally its Entrypoint and Props
 	External                           // an HTTP service: Handler in this process, or the unix socket Socket
 	VersionMetadata                    // the Worker's Version, Tag and Uploaded
+	KV                                 // a KV namespace behind Handler or Socket
+	D1                                 // a D1 database behind Handler or Socket
+	Queue                              // a queue's producer behind Handler or Socket
+	Objects                            // the Durable Objects of a Class of Worker ("": of this one)
+	Disk                               // the folder Path, as a service that reads and writes files
 )
 
 // Binding is one member of a Worker's env. Its Kind says which of the fields count.
@@ -47,6 +63,8 @@ type Binding struct {
 	Bytes      []byte
 	Worker     string
 	Entrypoint string // "" and "default" are the default export
+	Class      string
+	Path       string
 	Props      string // a JSON text that the callee sees as ctx.props, or ""
 	// Handler answers the binding's fetch() in this process, on a unix socket of the
 	// binding's own; it wins over Socket. CONNECT never reaches it. It must be safe for
@@ -73,6 +91,13 @@ type Worker struct {
 	CompatibilityDate  string // YYYY-MM-DD
 	CompatibilityFlags []string
 	Bindings           []Binding
+	// Classes are the Durable Object classes of the Worker; Storage is the folder with
+	// their data. No two processes may use one folder at a time: neither would notice.
+	Classes []Class
+	Storage string
+	// Socket is the path of the unix socket that the Worker listens on, for others to
+	// bind to; default: one in the process's private folder.
+	Socket string
 }
 
 // Config is what a process is started with.
@@ -90,6 +115,9 @@ type Config struct {
 	// VmData (workerd fact sheet, section 4), by RLIMIT_DATA on Linux: an ArrayBuffer
 	// that does not fit is a RangeError in the Worker. Default 768; negative: no bound.
 	DataMiB int
+	// Experimental lets the process use bundled modules, and Workers call the queue() and
+	// scheduled() of others (the flag service_binding_extra_handlers).
+	Experimental bool
 	// StartTimeout bounds the start: a loop at the top level never ends. Default 5 s.
 	StartTimeout time.Duration
 	// StopTimeout bounds the polite end (SIGTERM), after which it is killed. Default 1 s.

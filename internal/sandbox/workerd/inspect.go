@@ -70,6 +70,13 @@ func inspectorFor(subject Worker) (Worker, error) {
 	inspector := subject
 	inspector.Name = "inspect." + strconv.Itoa(len(subject.Name)) + "." + subject.Name[:min(len(subject.Name), 200)]
 	inspector.MainModule = name
+	inspector.Socket, inspector.Classes = "", nil
+	inspector.Bindings = slices.Clone(subject.Bindings)
+	for i := range inspector.Bindings {
+		if b := &inspector.Bindings[i]; b.Kind == Objects && b.Worker == "" {
+			b.Worker = subject.Name // the classes are that Worker's
+		}
+	}
 	inspector.Modules = append(slices.Clone(subject.Modules), Module{Name: name, Type: typeESModule, Content: []byte(code)})
 	return inspector, nil
 }

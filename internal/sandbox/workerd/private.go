@@ -62,6 +62,19 @@ func privateDir(parent string) (dir string, unlock func(), err error) {
 	return dir, unlock, nil
 }
 
+// NewDir makes a private folder for what must outlast one process: mode 0700, removed
+// by remove, or by Sweep when this program is no more. parent is as Config.Dir.
+func NewDir(parent string) (dir string, remove func(), err error) {
+	dir, unlock, err := privateDir(parent)
+	if err != nil {
+		return "", nil, err
+	}
+	return dir, func() {
+		_ = os.RemoveAll(dir)
+		unlock()
+	}, nil
+}
+
 // dirError says that the private folder can't be used.
 func dirError(dir string, err error) error {
 	return &Error{

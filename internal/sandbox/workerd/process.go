@@ -115,7 +115,7 @@ func (p *Process) start(ctx context.Context) error {
 	}
 	p.said.tell()
 	for i, wk := range p.cfg.Workers {
-		p.routes[wk.Name] = &route{p: p, transport: unixTransport(filepath.Join(p.dir, workerSocket(i)))}
+		p.routes[wk.Name] = &route{p: p, transport: unixTransport(p.cfg.socketOf(p.dir, i))}
 	}
 	p.dog = newWatchdog(p)
 	p.watch.Go(p.dog.run)
@@ -128,7 +128,11 @@ func (p *Process) spawn(config string) (control *os.File, err error) {
 	if err != nil {
 		return nil, &Error{Code: CodeBinary, Message: "no pipe could be made for the runtime", Next: "look at this machine's limits on open files", Cause: err}
 	}
-	cmd := exec.Command(p.cfg.Binary, "serve", "--control-fd=3", config) //nolint:gosec // the binary is ours, verified
+	args := []string{"serve", "--control-fd=3"}
+	if p.cfg.Experimental {
+		args = append(args, "--experimental")
+	}
+	cmd := exec.Command(p.cfg.Binary, append(args, config)...) //nolint:gosec // the binary is ours, verified
 	cmd.Dir = p.dir
 	cmd.Env = []string{"HOME=" + p.dir, "TMPDIR=" + p.dir, "PATH=/usr/bin:/bin", "LANG=C.UTF-8"}
 	cmd.ExtraFiles = []*os.File{theirs}
