@@ -357,6 +357,28 @@ func (a *account) swap(p *workerd.Process, set map[string]*version) {
 	a.runtime.live, a.runtime.serving = p, set
 	a.mu.Unlock()
 	a.discard(old)
+	if p != nil && hasObjects(set) {
+		a.s.serving.Go(func() { a.revive(p) })
+	}
+}
+
+// revive starts what serves anew when its process ends on its own: an alarm of a
+// Durable Object must fire without a request.
+func (a *account) revive(p *workerd.Process) {
+	const pause = time.Second // between a crash and the next start
+	<-p.Done()
+	a.mu.Lock()
+	current, set := a.runtime.live == p, a.runtime.serving
+	a.mu.Unlock()
+	if !current || sleep(a.s.ctx, pause) != nil {
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(set)) {
+		if set[name].main != "" {
+			_, _, _ = a.process(a.s.ctx, name) // one starts all; else the next request does
+			return
+		}
+	}
 }
 
 // promotePending is the edge's hearing of what was deployed a while ago.
