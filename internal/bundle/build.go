@@ -302,6 +302,9 @@ func (b *build) collect(res api.BuildResult) error {
 		if len(out.Exports) == 0 || meta.Inputs[out.EntryPoint].Format == "cjs" {
 			return serviceWorkerError(b.f.show(b.entry))
 		}
+		if err := b.checkClasses(b.f.show(b.entry), out.Exports); err != nil {
+			return err
+		}
 		for input, in := range out.Inputs {
 			weights[packageOf(plainName(b.f.project, input))] += in.BytesInOutput
 		}

@@ -206,7 +206,7 @@ func (j *job) settleName() error {
 // settleBindings turns variables and simple bindings into what the upload carries, in
 // wrangler's order (wrangler-wire fact sheet, section 6.1).
 func (j *job) settleBindings() error {
-	var plainText, jsonVars, others []deploy.Binding
+	var plainText, jsonVars []deploy.Binding
 	if vars := j.set.object("vars"); vars != nil {
 		for _, k := range vars.keys {
 			if s, ok := vars.values[k].(string); ok {
@@ -216,6 +216,7 @@ func (j *job) settleBindings() error {
 			}
 		}
 	}
+	others := j.settleResources()
 	for _, n := range j.set.list("services") {
 		o, _ := n.(*object)
 		if o.text("binding") == "" || o.text("service") == "" {

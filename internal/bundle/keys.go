@@ -21,7 +21,7 @@ type configKey struct {
 
 const (
 	notOnTemporary = "a temporary account can't have it"
-	notYet         = "this server does not set it up yet"
+	notListed      = "it is not among what temporary accounts are documented to have"
 	dropIt         = "Remove it from the configuration, and the code that uses it."
 	nextSecretFree = "Remove it for the temporary deployment; add it back after the account was claimed."
 )
@@ -55,6 +55,13 @@ func configKeys() []configKey {
 		{name: "version_metadata", own: true},
 		{name: "services", own: true},
 		{name: "secrets", own: true},
+		{name: "kv_namespaces", own: true},
+		{name: "d1_databases", own: true},
+		{name: "durable_objects", own: true},
+		{name: "migrations"},
+		{name: "queues", own: true},
+		{name: "triggers"},
+		{name: "hyperdrive", own: true},
 		{name: "build"}, // its command is refused, an empty one is not
 		{name: "compliance_region"},
 
@@ -78,17 +85,10 @@ func configKeys() []configKey {
 
 		{name: "route", use: keyRefused, why: "a temporary account has no zones and no custom domains", next: "Remove routes for the temporary deployment: the Worker is served on workers.dev. Add them back after the claim."},
 		{name: "routes", use: keyRefused, why: "a temporary account has no zones and no custom domains", next: "Remove routes for the temporary deployment: the Worker is served on workers.dev. Add them back after the claim."},
-		{name: "kv_namespaces", use: keyRefused, own: true, why: notYet, next: dropIt},
-		{name: "d1_databases", use: keyRefused, own: true, why: notYet, next: dropIt},
-		{name: "durable_objects", use: keyRefused, own: true, why: notYet, next: dropIt},
-		{name: "migrations", use: keyRefused, why: notYet, next: dropIt},
-		{name: "exports", use: keyRefused, why: notYet, next: dropIt},
-		{name: "queues", use: keyRefused, own: true, why: notYet, next: dropIt},
-		{name: "triggers", use: keyRefused, why: notYet, next: "Remove the triggers for the temporary deployment; the handler can be called from fetch meanwhile."},
-		{name: "hyperdrive", use: keyRefused, own: true, why: notYet, next: dropIt},
-		{name: "ratelimits", use: keyRefused, own: true, why: notYet, next: dropIt},
-		{name: "analytics_engine_datasets", use: keyRefused, own: true, why: notYet, next: dropIt},
-		{name: "mtls_certificates", use: keyRefused, own: true, why: notYet, next: dropIt},
+		{name: "exports", use: keyRefused, why: "classes are declared by migrations here", next: "Declare Durable Object classes in migrations instead: {\"tag\": \"v1\", \"new_sqlite_classes\": [\"…\"]}."},
+		{name: "ratelimits", use: keyRefused, own: true, why: notListed, next: dropIt},
+		{name: "analytics_engine_datasets", use: keyRefused, own: true, why: notListed, next: dropIt},
+		{name: "mtls_certificates", use: keyRefused, own: true, why: notListed, next: dropIt},
 		{name: "r2_buckets", use: keyRefused, own: true, why: notOnTemporary, next: "Use static assets for fixed files; R2 needs a claimed account."},
 		{name: "workflows", use: keyRefused, own: true, why: notOnTemporary, next: dropIt},
 		{name: "containers", use: keyRefused, own: true, why: notOnTemporary, next: dropIt},

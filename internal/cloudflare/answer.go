@@ -117,7 +117,11 @@ func (c *Client) judge(a *answer, doing string) (json.RawMessage, *failure) {
 	if err == nil && len(env.Errors) == 0 && a.status < 300 && env.Success == nil {
 		return nil, &failure{err: badResponse(doing, "it does not say whether it succeeded")}
 	}
-	return nil, c.refused(a, env, err, doing)
+	f := c.refused(a, env, err, doing)
+	if f.code != 0 && f.err.Cause == nil {
+		f.err.Cause = apiCode(f.code)
+	}
+	return nil, f
 }
 
 // refused turns an answer that is no success into a failure. env is nil, and parse

@@ -44,3 +44,7 @@ func ParseChallenge(body []byte) (k, g int, err error) {
 	}
 	return ch.k, ch.g, nil
 }
+
+func ObjectSteps(configured []deploy.ObjectStep, tag string) map[string]any {
+	return objectSteps(configured, tag)
+}

@@ -18,6 +18,9 @@ const (
 	AssetToken    Credential = "asset session token"
 	accountPrefix            = "/accounts/{id}"
 	scriptPrefix             = accountPrefix + "/workers/scripts/{id}"
+	kvPrefix                 = accountPrefix + "/storage/kv/namespaces"
+	d1Prefix                 = accountPrefix + "/d1/database"
+	queuePrefix              = accountPrefix + "/queues"
 )
 
 // Call is one API call that this client may make: a method, and a path under the
@@ -44,6 +47,19 @@ func Calls() []Call {
 		{http.MethodPost, scriptPrefix + "/subdomain", AccountToken, "to make the Worker answer on workers.dev"},
 		{http.MethodGet, accountPrefix + "/workers/subdomain", AccountToken, "to learn the account's workers.dev name"},
 		{http.MethodGet, scriptPrefix + "/deployments", AccountToken, "to tell a token that is not accepted any more from an upload that is not wanted"},
+		{http.MethodGet, scriptPrefix + "/settings", AccountToken, "to learn what the deployed version is bound to"},
+		{http.MethodGet, accountPrefix + "/workers/services/{id}", AccountToken, "to learn which Durable Object migration a Worker has had"},
+		{http.MethodPut, scriptPrefix + "/schedules", AccountToken, "to set cron triggers"},
+		{http.MethodGet, kvPrefix, AccountToken, "to find a KV namespace by its title"},
+		{http.MethodPost, kvPrefix, AccountToken, "to make a KV namespace"},
+		{http.MethodGet, kvPrefix + "/{id}", AccountToken, "to see whether the account has a configured KV namespace"},
+		{http.MethodPost, d1Prefix, AccountToken, "to make a D1 database"},
+		{http.MethodGet, d1Prefix + "/{id}", AccountToken, "to find a D1 database by its name or id"},
+		{http.MethodPost, d1Prefix + "/{id}/query", AccountToken, "to apply migrations"},
+		{http.MethodGet, queuePrefix, AccountToken, "to find a queue by its name"},
+		{http.MethodPost, queuePrefix, AccountToken, "to make a queue"},
+		{http.MethodPost, queuePrefix + "/{id}/consumers", AccountToken, "to make a Worker a queue's consumer"},
+		{http.MethodPut, queuePrefix + "/{id}/consumers/{id}", AccountToken, "to change how a Worker consumes a queue"},
 		{http.MethodPost, scriptPrefix + "/tails", AccountToken, "to open the stream of the Worker's invocations"},
 		{http.MethodDelete, scriptPrefix + "/tails/{id}", AccountToken, "to end that stream"},
 	}

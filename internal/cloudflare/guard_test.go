@@ -38,6 +38,7 @@ func driveAll(t *testing.T, f *fake, c *cloudflare.Client) {
 	_, err = c.Upload(t.Context(), acct, deploy.Upload{Artifact: hello()})
 	wantError(t, err, deploy.CodeAPIRefused, "")
 	f.on(routeUpload, ok)
+	driveResources(t, f, c)
 	tail, err := c.Tail(t.Context(), acct, worker)
 	if err != nil {
 		t.Fatal(err)
@@ -49,6 +50,38 @@ func driveAll(t *testing.T, f *fake, c *cloudflare.Client) {
 		t.Fatal(err)
 	}
 	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// driveResources makes every call about resources.
+func driveResources(t *testing.T, f *fake, c *cloudflare.Client) {
+	t.Helper()
+	const base = "/accounts/" + accountID
+	id := map[string]string{"id": "x1", "uuid": "x1", "queue_id": "x1", "queue_name": "jobs"}
+	f.on("GET "+base+"/workers/scripts/"+worker+"/settings", result(map[string]any{"bindings": []any{}}))
+	f.on("GET "+base+"/workers/services/"+worker, result(map[string]any{}))
+	f.on("PUT "+base+"/workers/scripts/"+worker+"/schedules", result(nil))
+	f.on("GET "+base+"/storage/kv/namespaces", result([]any{}))
+	f.on("POST "+base+"/storage/kv/namespaces", result(id))
+	f.on("GET "+base+"/storage/kv/namespaces/none", refusal(404, 10013, "none"))
+	f.on("GET "+base+"/d1/database/notes", refusal(404, 7404, "none"))
+	f.on("POST "+base+"/d1/database", result(id))
+	f.on("POST "+base+"/d1/database/x1/query", result([]any{map[string]any{"success": true}}))
+	f.on("GET "+base+"/queues", result([]any{}))
+	f.on("POST "+base+"/queues", result(id))
+	f.on("POST "+base+"/queues/x1/consumers", result(nil))
+	f.on("PUT "+base+"/queues/x1/consumers/c1", result(nil))
+	a := app()
+	a.Bindings[1]["namespace_id"] = "none"
+	if _, err := c.Prepare(t.Context(), account(), a, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Trigger(t.Context(), account(), a); err != nil {
+		t.Fatal(err)
+	}
+	f.on("GET "+base+"/queues", result([]any{map[string]any{"queue_id": "x1", "queue_name": "jobs", "consumers": []any{map[string]any{"consumer_id": "c1", "type": "worker", "script": worker}}}}))
+	if _, err := c.Trigger(t.Context(), account(), a); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -35,7 +35,14 @@ func metadata(up deploy.Upload, assetToken string) ([]byte, error) {
 	}
 	if a.MainModule != "" {
 		all["main_module"] = a.MainModule
-		all["bindings"] = nonNil(a.Bindings)
+		bindings := a.Bindings
+		if up.Bindings != nil {
+			bindings = up.Bindings
+		}
+		all["bindings"] = nonNil(bindings)
+		if up.Objects != nil {
+			all["migrations"] = up.Objects
+		}
 		// Without this an upload drops the Worker's secrets.
 		all["keep_bindings"] = []string{"secret_text", "secret_key"}
 	}

@@ -74,13 +74,15 @@ type Artifact struct {
 	// Name is the Worker's name, valid for Cloudflare.
 	Name string `json:"name"`
 	// MainModule names one of Modules; empty for an assets-only Worker.
-	MainModule         string         `json:"main_module,omitempty"`
-	Modules            []Module       `json:"modules,omitempty"` // main first, then the others, then source maps
-	CompatibilityDate  string         `json:"compatibility_date"`
-	CompatibilityFlags []string       `json:"compatibility_flags,omitempty"`
-	Bindings           []Binding      `json:"bindings,omitempty"`
-	Assets             *Assets        `json:"assets,omitempty"`
-	Metadata           map[string]any `json:"metadata,omitempty"` // further keys of the upload's metadata
+	MainModule         string    `json:"main_module,omitempty"`
+	Modules            []Module  `json:"modules,omitempty"` // main first, then the others, then source maps
+	CompatibilityDate  string    `json:"compatibility_date"`
+	CompatibilityFlags []string  `json:"compatibility_flags,omitempty"`
+	Bindings           []Binding `json:"bindings,omitempty"`
+	// Resources are what is found or made on the account; nil: nothing.
+	Resources *Resources     `json:"resources,omitempty"`
+	Assets    *Assets        `json:"assets,omitempty"`
+	Metadata  map[string]any `json:"metadata,omitempty"` // further keys of the upload's metadata
 	// Bytes and GzipBytes count modules without source maps, as wrangler counts them.
 	Bytes       int64        `json:"bytes"`
 	GzipBytes   int64        `json:"gzip_bytes"`
@@ -102,7 +104,8 @@ func (a *Artifact) Seal() error {
 		Bindings         []Binding
 		Metadata         map[string]any
 		AssetConfig      map[string]any
-	}{a.Name, a.MainModule, a.CompatibilityDate, a.CompatibilityFlags, a.Bindings, a.Metadata, a.assetConfig()})
+		Resources        *Resources `json:",omitempty"`
+	}{a.Name, a.MainModule, a.CompatibilityDate, a.CompatibilityFlags, a.Bindings, a.Metadata, a.assetConfig(), a.Resources})
 	if err != nil {
 		return fmt.Errorf("digest of an artifact: %w", err)
 	}

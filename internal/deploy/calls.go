@@ -72,6 +72,7 @@ type DeployResult struct {
 	ExpiresAt    time.Time   `json:"expires_at"`
 	MinutesLeft  int         `json:"minutes_left"` // rounded down
 	Check        *Check      `json:"check"`
+	Resources    []Resource  `json:"resources,omitempty"`
 	Warnings     []string    `json:"warnings,omitempty"`
 	Next         NextStep    `json:"next"`
 	Stages       []StageTime `json:"stages,omitempty"`

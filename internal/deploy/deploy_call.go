@@ -180,9 +180,11 @@ type run struct {
 	prevMet bool
 	events  *eventBook
 	dep     Deployment
-	warn    []string
-	stages  []StageTime
-	began   time.Time
+	// resources are what was found and made for this deployment.
+	resources []Resource
+	warn      []string
+	stages    []StageTime
+	began     time.Time
 }
 
 // stage ends the running stage and begins another; "" only ends.
@@ -404,6 +406,10 @@ func (r *run) upload(ctx context.Context) (err error) {
 		r.dep.URL, err = s.cfg.Edge.URL(ctx, r.dep.Host)
 		return err
 	}
+	prepared, err := r.prepare(ctx)
+	if err != nil {
+		return err
+	}
 	saved := make(chan error, 1)
 	go func() { saved <- s.cfg.Store.SaveArtifact(ctx, r.c.Principal, r.art) }()
 	r.stage(StageUpload)
@@ -412,7 +418,8 @@ func (r *run) upload(ctx context.Context) (err error) {
 		r.prevMet = r.meetsBefore(ctx)
 	}
 	up, err := s.cfg.Cloud.Upload(ctx, r.acct, Upload{
-		Artifact: r.art, Tag: r.art.Digest[:16], Message: "hourglass " + r.place.session.ID,
+		Artifact: r.art, Bindings: prepared.Bindings, Objects: prepared.Objects,
+		Tag: r.art.Digest[:16], Message: "hourglass " + r.place.session.ID,
 	})
 	errSaved := <-saved
 	r.dep = Deployment{
@@ -425,10 +432,47 @@ func (r *run) upload(ctx context.Context) (err error) {
 	r.dep.VersionID = up.VersionID
 	r.openEvents(ctx)
 	err = r.route(ctx)
+	if err == nil {
+		r.triggers(ctx)
+	}
 	// On disk before the wait, and also when the route failed: a crash or a failure from
 	// here on must not lose what the account has.
 	errKept := s.cfg.Store.SaveDeployment(context.WithoutCancel(ctx), r.dep)
 	return cmp.Or(err, errSaved, errKept)
+}
+
+// prepare makes ready on the account what the Worker needs beside its code.
+func (r *run) prepare(ctx context.Context) (*Prepared, error) {
+	if !r.art.NeedsResources() {
+		return &Prepared{}, nil
+	}
+	r.stage(StageResources)
+	p, err := r.s.cfg.Cloud.Prepare(ctx, r.acct, r.art, r.stage)
+	if err != nil {
+		return nil, err
+	}
+	r.warn = append(r.warn, p.Warnings...)
+	r.resources = p.Resources
+	return p, nil
+}
+
+// triggers sets up what calls the Worker beside its route. The Worker is live by then,
+// so a failure is a warning; without a digest the deployment is not taken for the
+// same one when it is called for again, and the triggers are set up then.
+func (r *run) triggers(ctx context.Context) {
+	if !r.art.HasTriggers() {
+		return
+	}
+	r.stage(StageTriggers)
+	list, err := r.s.cfg.Cloud.Trigger(ctx, r.acct, r.art)
+	r.resources = append(r.resources, list...)
+	if err == nil {
+		return
+	}
+	r.dep.Digest = ""
+	e := AsError(err)
+	r.warn = append(r.warn, fmt.Sprintf("The Worker is live, but not all that triggers it could be set up (%s): %s Call deploy_temporary again with the same source to try once more. %s",
+		resourceSummary(list), e.Message, e.Next))
 }
 
 // uploadFailed tells an upload's failure. Unless the API said no, the version may be
@@ -535,7 +579,7 @@ func (r *run) result() *DeployResult {
 	res := &DeployResult{
 		Serving: d.Serving, Changed: r.prev == nil || r.prev.ID != d.ID, URL: d.URL, Worker: d.Worker,
 		SessionID: d.SessionID, DeploymentID: d.ID, VersionID: d.VersionID, BundleID: d.BundleID,
-		Account: AccountReused, Check: d.Check, Warnings: r.warn, Stages: r.stages,
+		Account: AccountReused, Check: d.Check, Resources: r.resources, Warnings: r.warn, Stages: r.stages,
 	}
 	if r.isNew {
 		res.Account = AccountNew

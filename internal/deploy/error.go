@@ -34,6 +34,7 @@ const (
 	CodeNothingToClaim  Code = "nothing_to_claim"    // the session has nothing live that could be kept
 	CodeNoApproval      Code = "no_approval_channel" // no way to reach a human from here
 	CodeStartFailed     Code = "start_failed"        // the Worker does not start
+	CodeMigrationFailed Code = "migration_failed"    // a D1 migration was refused; nothing was uploaded
 	CodeAPIUnreachable  Code = "api_unreachable"     // no answer from the API
 	CodeAPIBadResponse  Code = "api_bad_response"    // an answer that is not the API's
 	CodeAPIRefused      Code = "api_refused"         // the API said no

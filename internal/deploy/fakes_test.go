@@ -55,7 +55,9 @@ type world struct {
 	pageURL      string
 
 	// Where set, asked before the act; an error is the act's.
-	onProvision, onUpload, onRoute, onFetch, onBoot, onAsk func(n int) error
+	onProvision, onUpload, onRoute, onFetch, onBoot, onAsk, onPrepare, onTrigger func(n int) error
+
+	prepares, triggers int
 	// afterUpload lets an upload happen and its answer get lost.
 	afterUpload func(n int) error
 	onPage      func() error
@@ -226,6 +228,33 @@ func (c *fakeCloud) account(a *deploy.Account) (*fakeAccount, error) {
 		return nil, deploy.Errorf(deploy.CodeAccountLost, "Call deploy_temporary with fresh: true.", "the API does not accept this token")
 	}
 	return known, nil
+}
+
+func (c *fakeCloud) Prepare(_ context.Context, _ *deploy.Account, a *deploy.Artifact, stage func(deploy.Stage)) (*deploy.Prepared, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.prepares++
+	if c.onPrepare != nil {
+		if err := c.onPrepare(c.prepares); err != nil {
+			return nil, err
+		}
+	}
+	stage(deploy.StageMigrate)
+	return &deploy.Prepared{Bindings: a.Bindings, Resources: []deploy.Resource{{Type: deploy.ResourceKV, Binding: "KV", Name: "kv", State: deploy.ResourceMade}}}, nil
+}
+
+func (c *fakeCloud) Trigger(_ context.Context, _ *deploy.Account, a *deploy.Artifact) ([]deploy.Resource, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.triggers++
+	r := deploy.Resource{Type: deploy.ResourceCron, Name: a.Resources.Crons[0], State: deploy.ResourceMade}
+	if c.onTrigger != nil {
+		if err := c.onTrigger(c.triggers); err != nil {
+			r.State = deploy.ResourceFailed
+			return []deploy.Resource{r}, err
+		}
+	}
+	return []deploy.Resource{r}, nil
 }
 
 func (c *fakeCloud) Upload(ctx context.Context, acct *deploy.Account, up deploy.Upload) (*deploy.Uploaded, error) {

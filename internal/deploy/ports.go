@@ -34,6 +34,10 @@ type Grant struct {
 // Upload is one artifact on its way to an account.
 type Upload struct {
 	Artifact *Artifact
+	// Bindings are the artifact's own, complete; nil: the artifact's as they are.
+	Bindings []Binding
+	// Objects is the migration of Durable Object classes that goes with it; nil: none.
+	Objects map[string]any
 	// Message and Tag become the version's annotations; at most 100 bytes of each are sent.
 	Message, Tag string
 }
@@ -91,6 +95,13 @@ type Cloud interface {
 	AskClock(ctx context.Context) (time.Time, error)
 	// Provision makes an account: challenge, proof of work, creation.
 	Provision(ctx context.Context, stage func(Stage)) (*Grant, error)
+	// Prepare finds or makes the resources of an artifact on the account and applies the
+	// migrations of its databases. Nothing is made twice: what exists under the name is
+	// taken. A migration that fails is CodeMigrationFailed, and nothing was uploaded.
+	Prepare(ctx context.Context, acct *Account, a *Artifact, stage func(Stage)) (*Prepared, error)
+	// Trigger sets cron triggers and queue consumers of an uploaded Worker. It does all
+	// that it can: what failed is a Resource of state ResourceFailed, and the first error.
+	Trigger(ctx context.Context, acct *Account, a *Artifact) ([]Resource, error)
 	// Upload uploads modules and assets as one new version and makes it the deployed one.
 	Upload(ctx context.Context, acct *Account, up Upload) (*Uploaded, error)
 	// EnableRoute makes the Worker answer on workers.dev and tells its host name.
@@ -206,7 +217,10 @@ const (
 	StageChallenge Stage = "challenge"
 	StageProof     Stage = "proof_of_work"
 	StageAccount   Stage = "create_account"
+	StageResources Stage = "resources"
+	StageMigrate   Stage = "migrations"
 	StageUpload    Stage = "upload"
 	StageRoute     Stage = "enable_route"
+	StageTriggers  Stage = "triggers"
 	StageCheck     Stage = "check"
 )

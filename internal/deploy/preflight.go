@@ -35,6 +35,9 @@ func preflight(a *Artifact) (warnings []string, err error) {
 		warnings = append(warnings, fmt.Sprintf("The Worker is %s gzipped; temporary accounts were seen to refuse more than 1 MiB.%s",
 			mib(a.GzipBytes), largest(a)))
 	}
+	if err := preflightResources(a); err != nil {
+		return nil, err
+	}
 	if a.Assets == nil {
 		return warnings, nil
 	}

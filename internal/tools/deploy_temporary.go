@@ -27,23 +27,24 @@ type expectArg struct {
 }
 
 type deployOutput struct {
-	Phase        string     `json:"phase" enum:"live,expiring,expired,closed"`
-	Serving      string     `json:"serving" enum:"yes,not_yet"`
-	Changed      bool       `json:"changed"`
-	URL          string     `json:"url"`
-	Worker       string     `json:"worker"`
-	SessionID    string     `json:"session_id"`
-	DeploymentID string     `json:"deployment_id"`
-	VersionID    string     `json:"version_id"`
-	BundleID     string     `json:"bundle_id"`
-	Account      string     `json:"account" enum:"new,reused"`
-	ExpiresAt    time.Time  `json:"expires_at"`
-	MinutesLeft  int        `json:"minutes_left"`
-	Check        *checkRow  `json:"check,omitempty"`
-	Warnings     []string   `json:"warnings,omitempty"`
-	LeftOut      leftOut    `json:"left_out,omitempty"`
-	Next         nextRow    `json:"next"`
-	Stages       []stageRow `json:"stages,omitempty" schema:"loose"`
+	Phase        string        `json:"phase" enum:"live,expiring,expired,closed"`
+	Serving      string        `json:"serving" enum:"yes,not_yet"`
+	Changed      bool          `json:"changed"`
+	URL          string        `json:"url"`
+	Worker       string        `json:"worker"`
+	SessionID    string        `json:"session_id"`
+	DeploymentID string        `json:"deployment_id"`
+	VersionID    string        `json:"version_id"`
+	BundleID     string        `json:"bundle_id"`
+	Account      string        `json:"account" enum:"new,reused"`
+	ExpiresAt    time.Time     `json:"expires_at"`
+	MinutesLeft  int           `json:"minutes_left"`
+	Check        *checkRow     `json:"check,omitempty"`
+	Resources    []resourceRow `json:"resources,omitempty" schema:"loose"`
+	Warnings     []string      `json:"warnings,omitempty"`
+	LeftOut      leftOut       `json:"left_out,omitempty"`
+	Next         nextRow       `json:"next"`
+	Stages       []stageRow    `json:"stages,omitempty" schema:"loose"`
 }
 
 // checkRow is what the live Worker answered. body_excerpt, error and at are its own
@@ -65,6 +66,15 @@ type nextRow struct {
 	Do   string         `json:"do"`
 	Tool string         `json:"tool,omitempty"`
 	Args map[string]any `json:"args,omitempty"`
+}
+
+// resourceRow is what a deployment made or found beside the code.
+type resourceRow struct {
+	Type    string   `json:"type"`
+	Binding string   `json:"binding,omitempty"`
+	Name    string   `json:"name"`
+	State   string   `json:"state" enum:"made,kept,failed"`
+	Applied []string `json:"applied,omitempty" desc:"Migrations applied now"`
 }
 
 type stageRow struct {
@@ -136,6 +146,9 @@ func newDeployOutput(r *deploy.DeployResult, detail bool) *deployOutput {
 		Account: r.Account, ExpiresAt: r.ExpiresAt.UTC().Truncate(time.Second), MinutesLeft: r.MinutesLeft,
 		Check: newCheckRow(r.Check), Warnings: texts(r.Warnings), Next: nextRow(r.Next),
 	}
+	for _, x := range r.Resources {
+		out.Resources = append(out.Resources, resourceRow{x.Type, x.Binding, x.Name, x.State, texts(x.Applied)})
+	}
 	if detail {
 		for _, s := range r.Stages {
 			out.Stages = append(out.Stages, stageRow{Name: string(s.Name), MS: tenth(s.MS)})
@@ -161,7 +174,7 @@ func (o *deployOutput) budget() int { return maxResult }
 
 // shrink drops warnings first, then shortens what the Worker wrote, the longest first.
 func (o *deployOutput) shrink() bool {
-	if dropRow(&o.Warnings, &o.LeftOut, "warnings", 1) {
+	if dropRow(&o.Warnings, &o.LeftOut, "warnings", 1) || dropRow(&o.Resources, &o.LeftOut, "resources", 1) {
 		return true
 	}
 	if c := o.Check; c != nil && halveLongest(&c.BodyExcerpt, &c.Error, &c.At, &c.Path) {

@@ -66,8 +66,11 @@ func stageTexts() []struct {
 		{deploy.StageChallenge, "Asking Cloudflare for a challenge"},
 		{deploy.StageProof, "Solving the proof of work"},
 		{deploy.StageAccount, "Making a temporary account"},
+		{deploy.StageResources, "Finding or making its resources"},
+		{deploy.StageMigrate, "Applying database migrations"},
 		{deploy.StageUpload, "Uploading the Worker"},
 		{deploy.StageRoute, "Enabling its public URL"},
+		{deploy.StageTriggers, "Setting up cron triggers and queue consumers"},
 		{deploy.StageCheck, "Waiting until it serves, and reading what it answers"},
 	}
 }

@@ -430,7 +430,7 @@ func TestProgress(t *testing.T) {
 		last := 0.0
 		for _, n := range notes {
 			p, _ := n["progress"].(float64)
-			if p <= last || n["progressToken"] != "tok-1" || n["message"] == "" || p > 9 {
+			if p <= last || n["progressToken"] != "tok-1" || n["message"] == "" || p > 12 {
 				t.Errorf("%v after %v", n, last)
 			}
 			last = p

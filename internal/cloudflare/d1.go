@@ -1,0 +1,229 @@
+package cloudflare
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/hourglass-mcp/hourglass/internal/deploy"
+)
+
+type d1Row struct {
+	UUID string `json:"uuid"`
+	Name string `json:"name"`
+}
+
+// database finds or makes a D1 database; id is its id also where the binding is
+// inherited, for its migrations.
+func (p *preparing) database(ctx context.Context, b deploy.Binding) (done deploy.Binding, id string, err error) {
+	name := p.configured(b).Name
+	bound := func(id string) deploy.Binding {
+		return deploy.Binding{"name": b.Name(), "type": b.Type(), "id": id}
+	}
+	if id := member(b, "id"); id != "" {
+		has, err := p.has(ctx, "/d1/database/"+id, codeNoDatabase)
+		if err != nil {
+			return nil, "", err
+		}
+		if has {
+			p.tell(b, nonEmpty(name, id), deploy.ResourceKept)
+			return bound(id), id, nil
+		}
+		p.warn("The D1 database of the binding %s is not on the temporary account: a database of its own, %s, stands in for it, without its content.", b.Name(), nonEmpty(name, p.defaultName(b)))
+	}
+	if old := p.inherited(b); old != nil {
+		id := nonEmpty(member(old, "id"), member(old, "database_id"))
+		same, err := p.sameDatabase(ctx, id, name)
+		if err != nil {
+			return nil, "", err
+		}
+		if same {
+			p.tell(b, nonEmpty(name, p.defaultName(b)), deploy.ResourceKept)
+			return inherit(b), id, nil
+		}
+	}
+	name = nonEmpty(name, p.defaultName(b))
+	row, err := p.findDatabase(ctx, name)
+	if err != nil {
+		return nil, "", err
+	}
+	made := row == nil
+	if made {
+		if row, err = p.makeDatabase(ctx, name); err != nil {
+			return nil, "", err
+		}
+	}
+	p.tell(b, name, state(made))
+	return bound(row.UUID), row.UUID, nil
+}
+
+func nonEmpty(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}
+
+// configured is what the configuration says of a D1 binding.
+func (p *preparing) configured(b deploy.Binding) deploy.Database {
+	if p.a.Resources != nil {
+		for _, d := range p.a.Resources.Databases {
+			if d.Binding == b.Name() {
+				return d
+			}
+		}
+	}
+	return deploy.Database{}
+}
+
+// sameDatabase tells whether the database that is bound now is the configured one.
+func (p *preparing) sameDatabase(ctx context.Context, id, name string) (bool, error) {
+	if !isIdentifier(id) {
+		return false, nil
+	}
+	if name == "" {
+		return true, nil
+	}
+	row, err := p.findDatabase(ctx, id)
+	return row != nil && row.Name == name, err
+}
+
+// findDatabase finds a database by its name or id; nil for none.
+func (p *preparing) findDatabase(ctx context.Context, ref string) (*d1Row, error) {
+	const doing = "looking for a D1 database"
+	if !isIdentifier(ref) {
+		return nil, deploy.Errorf(deploy.CodeConfigInvalid, "Set database_name in d1_databases to a name of letters, digits, dashes and underscores.",
+			"%s failed: %q can't be a database's name", doing, cut(clean(ref), 80))
+	}
+	result, err := p.c.rest(ctx, p.acct, p.c.reading(doing), http.MethodGet, "/d1/database/"+ref, nil, nil)
+	if codeOf(err) == codeNoDatabase {
+		return nil, nil //nolint:nilnil // there is none
+	}
+	if err != nil {
+		return nil, err
+	}
+	var row d1Row
+	if json.Unmarshal(result, &row) != nil || !isIdentifier(row.UUID) {
+		return nil, missing(doing, "uuid")
+	}
+	return &row, nil
+}
+
+func (p *preparing) makeDatabase(ctx context.Context, name string) (*d1Row, error) {
+	const doing = "making a D1 database"
+	result, err := p.c.rest(ctx, p.acct, p.c.making(doing), http.MethodPost, "/d1/database", nil, map[string]string{"name": name})
+	if codeOf(err) == codeDatabaseExists {
+		if row, errFind := p.findDatabase(ctx, name); row != nil || errFind != nil {
+			return row, errFind
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	var row d1Row
+	if json.Unmarshal(result, &row) != nil || !isIdentifier(row.UUID) {
+		return nil, missing(doing, "uuid")
+	}
+	return &row, nil
+}
+
+// migrate applies the migrations that a database has not had, as wrangler does and
+// recorded as wrangler records them (section 12), so that wrangler can go on.
+func (p *preparing) migrate(ctx context.Context, ids map[string]string, stage func(deploy.Stage)) error {
+	if p.a.Resources == nil {
+		return nil
+	}
+	begun := false
+	for _, d := range p.a.Resources.Databases {
+		if len(d.Migrations) == 0 || ids[d.Binding] == "" {
+			continue
+		}
+		if !begun && stage != nil {
+			stage(deploy.StageMigrate)
+		}
+		begun = true
+		applied, err := p.apply(ctx, ids[d.Binding], d)
+		for i := range p.out.Resources {
+			if r := &p.out.Resources[i]; r.Type == deploy.ResourceD1 && r.Binding == d.Binding {
+				r.Applied = applied
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const doingMigrate = "applying a database's migrations"
+
+// table is a name of the configuration, which holds nothing but letters, digits and
+// underscores, as the statements have it.
+func (p *preparing) apply(ctx context.Context, id string, d deploy.Database) (applied []string, err error) {
+	table := nonEmpty(d.Table, "d1_migrations")
+	create := "CREATE TABLE IF NOT EXISTS " + table + "(\n\t\tid         INTEGER PRIMARY KEY AUTOINCREMENT,\n\t\tname       TEXT UNIQUE,\n\t\tapplied_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP NOT NULL\n);"
+	if _, err := p.query(ctx, id, create, true); err != nil {
+		return nil, err
+	}
+	rows, err := p.query(ctx, id, "SELECT * FROM "+table+" ORDER BY id", true)
+	if err != nil {
+		return nil, err
+	}
+	var had []string
+	for _, r := range rows {
+		name, _ := r["name"].(string)
+		had = append(had, name)
+	}
+	for _, m := range d.Migrations {
+		if slices.Contains(had, m.Name) {
+			continue
+		}
+		record := "INSERT INTO " + table + " (name) VALUES ('" + strings.ReplaceAll(m.Name, "'", "''") + "');"
+		if _, err := p.query(ctx, id, m.SQL+"\n"+record, false); err != nil {
+			return applied, p.migrationFailed(d, m, applied, err)
+		}
+		applied = append(applied, m.Name)
+	}
+	return applied, nil
+}
+
+// migrationFailed names the file and the API's words, which name what in it failed.
+func (p *preparing) migrationFailed(d deploy.Database, m deploy.Migration, applied []string, err error) error {
+	e := deploy.AsError(err)
+	if e.Code != deploy.CodeAPIRefused && e.Code != deploy.CodeMigrationFailed {
+		return err // about the moment or the account, not about the file
+	}
+	before := "none of this deployment's migrations before it was applied"
+	if len(applied) > 0 {
+		before = strings.Join(applied, ", ") + " before it stays applied"
+	}
+	at := ""
+	if word := refusedWord(e.Message); word != "" {
+		if line := lineOf(m.SQL, word); line > 0 {
+			at = ":" + itoa(line)
+		}
+	}
+	return deploy.Errorf(deploy.CodeMigrationFailed,
+		"Correct "+m.File+" and deploy again: it was rolled back as a whole, and the migrations after it have not run. The Worker that was live before still is.",
+		"the migration %s%s of the database %s failed (%s): %s", m.File, at, nonEmpty(d.Name, d.Binding), before, e.Message)
+}
+
+// query runs statements on a database and gives the rows of the first. Repeating one
+// that only reads, or makes what it finds, does no harm.
+func (p *preparing) query(ctx context.Context, id, sql string, repeat bool) ([]map[string]any, error) {
+	t := try{doingMigrate, p.c.cfg.UploadTimeout, repeat}
+	result, err := p.c.rest(ctx, p.acct, t, http.MethodPost, "/d1/database/"+id+"/query", nil, map[string]string{"sql": sql})
+	if err != nil {
+		return nil, err
+	}
+	var out []struct {
+		Results []map[string]any `json:"results"`
+		Success bool             `json:"success"`
+	}
+	if json.Unmarshal(result, &out) != nil || len(out) == 0 {
+		return nil, missing(doingMigrate, "results")
+	}
+	return out[0].Results, nil
+}
