@@ -202,9 +202,7 @@ func resourceSummary(list []Resource) string {
 func (r *Resources) Classes() []string {
 	var out []string
 	for _, o := range r.Objects {
-		for _, class := range texts(o.Step["new_sqlite_classes"]) {
-			out = append(out, class)
-		}
+		out = append(out, texts(o.Step["new_sqlite_classes"])...)
 		for _, class := range texts(o.Step["deleted_classes"]) {
 			out = slices.DeleteFunc(out, func(c string) bool { return c == class })
 		}
