@@ -461,8 +461,9 @@ func TestManyAtOnce(t *testing.T) {
 	}
 	wg.Wait()
 	g := grant(t, s)
-	go upload(t, s, g, "w", says("late"), nil)
+	wg.Go(func() { upload(t, s, g, "w", says("late"), nil) }) // before or after the hour's end
 	manage(t, s, http.MethodPost, "/clock", `{"advance_seconds":3601}`, nil)
+	wg.Wait()
 }
 
 // TestKillLeavesNoRuntime: after kill -9 of the process that holds the sandbox, no
