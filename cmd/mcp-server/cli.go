@@ -45,6 +45,8 @@ type options struct {
 	CacheDir    string            `help:"Where fetched parts are kept. Default: hourglass in the user's cache folder." placeholder:"DIR"`
 	Root        []string          `help:"A folder that project_dir may be in; repeatable. Default: the current folder." placeholder:"DIR" sep:"none"`
 	Label       map[string]string `help:"Who or what this server works for; repeatable, trusted." placeholder:"K=V" mapsep:"none"`
+	AllowFile   []string          `help:"A static file, or a glob, that is deployed although it looks like a secret; repeatable." placeholder:"PATH" sep:"none"`
+	AllowSecret []string          `help:"A variable of this server's environment that a Worker's secret may take its value from; repeatable." placeholder:"NAME" sep:"none"`
 	ReadOnly    bool              `help:"Allow bundle and status only."`
 	AcceptTerms bool              `help:"Accept Cloudflare's Terms of Service and Privacy Policy for every temporary account made from here."`
 	// brief: the command ends at once, so a forwarder of ours would end with it.

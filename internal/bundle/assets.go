@@ -49,14 +49,14 @@ func (j *job) collectAssets(entry string) error {
 		j.art.Bindings = append(j.art.Bindings, deploy.Binding{"name": name, "type": "assets"})
 	}
 	if len(a.LeftOut) > 0 {
-		j.warn("%d files that look like secrets were left out of the static files: %s.", len(a.LeftOut), fewNames(a.LeftOut))
+		j.warn("%d static files look like secrets and were left out: %s. If one is meant to be public, the operator allows it by name with --allow-file.", len(a.LeftOut), fewNames(a.LeftOut))
 	}
 	j.art.Assets = a
 	return nil
 }
 
 func fewNames(names []string) string {
-	const few = 5
+	const few = 20
 	if len(names) > few {
 		return strings.Join(names[:few], ", ") + ", …"
 	}
@@ -135,9 +135,22 @@ func looksSecret(name string, content []byte) bool {
 	if secretFile.MatchString(name) {
 		return true
 	}
-	head := content[:min(len(content), 1<<16)]
-	i := bytes.Index(head, []byte(privateKey))
-	return i >= 0 && bytes.Contains(head[i:min(len(head), i+80)], []byte("PRIVATE KEY-----"))
+	for rest := content; ; {
+		i := bytes.Index(rest, []byte(privateKey))
+		if i < 0 {
+			return false
+		}
+		if rest = rest[i:]; bytes.Contains(rest[:min(len(rest), 80)], []byte("PRIVATE KEY-----")) {
+			return true
+		}
+		rest = rest[len(privateKey):] // a certificate, perhaps with its key behind it
+	}
+}
+
+// allowedFile tells whether the operator allows a static file, by its path in the
+// folder of static files, although it looks like a secret.
+func (j *job) allowedFile(name string) bool {
+	return slices.ContainsFunc(j.b.allow, func(re *regexp.Regexp) bool { return re.MatchString(name) })
 }
 
 // notOfASite are files of a project's own, left out where its whole folder is the site.
@@ -173,7 +186,8 @@ func (j *job) takeAssets(dir string, a *deploy.Assets, guessed bool) error {
 		if ignore.match(shown) || guessed && notOfASite.MatchString(shown) {
 			return nil
 		}
-		if secretFile.MatchString(shown) {
+		allowed := j.allowedFile(shown)
+		if !allowed && secretFile.MatchString(shown) {
 			a.LeftOut = append(a.LeftOut, shown)
 			return nil
 		}
@@ -181,7 +195,7 @@ func (j *job) takeAssets(dir string, a *deploy.Assets, guessed bool) error {
 		if err != nil {
 			return j.unreadable(name, err)
 		}
-		if looksSecret(shown, content) {
+		if !allowed && looksSecret(shown, content) {
 			a.LeftOut = append(a.LeftOut, shown)
 			return nil
 		}

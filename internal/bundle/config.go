@@ -3,6 +3,8 @@ package bundle
 import (
 	"cmp"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"sync"
 	"time"
 
@@ -36,6 +38,9 @@ type Config struct {
 	MaxDate string
 	// DefaultDate is what a source without a date gets (default MaxDate).
 	DefaultDate string
+	// AllowFiles are the static files that are taken although they look like secrets:
+	// paths in the folder of static files, "*" within a folder, "**" across folders.
+	AllowFiles []string
 	// CacheDir is where npm packages of inline projects are kept; empty: none are installed.
 	CacheDir string
 	// NPM is the npm program; empty: found in PATH when first needed.
@@ -56,7 +61,8 @@ type Bundler struct {
 	roots []root
 	turns chan struct{}
 	npm   *installer
-	gzips sync.Pool // of *gzip.Writer, which are large
+	allow []*regexp.Regexp // of AllowFiles
+	gzips sync.Pool        // of *gzip.Writer, which are large
 }
 
 var _ deploy.Bundler = (*Bundler)(nil)
@@ -87,6 +93,13 @@ func New(cfg Config) (*Bundler, error) {
 			return nil, deploy.Errorf(deploy.CodeInvalidArgument, "Give --root a folder.", "the root %q can't be used: %w", dir, err)
 		}
 		b.roots = append(b.roots, newRoot(abs))
+	}
+	for _, g := range cfg.AllowFiles {
+		re, err := regexp.Compile(globRegexp(strings.TrimPrefix(g, "/"), true, false))
+		if err != nil || g == "" || len(g) > maxPattern {
+			return nil, deploy.Errorf(deploy.CodeInvalidArgument, "Give --allow-file a path in the folder of static files, such as .well-known/key.pem.", "the pattern %q can't be used", g)
+		}
+		b.allow = append(b.allow, re)
 	}
 	b.npm = newInstaller(cfg)
 	return b, nil

@@ -145,7 +145,8 @@ func (c *Client) refused(a *answer, env *envelope, parse error, doing string) *f
 		e.RetryAfter = c.retryAfter(a)
 		return &failure{err: e, again: true, code: first.Code}
 	case first.Code != 0 || first.Message != "":
-		return &failure{err: fromCatalogue(a.status, env.Errors, doing), code: first.Code}
+		known, _ := entry(first.Code)
+		return &failure{err: fromCatalogue(a.status, env.Errors, doing), code: first.Code, again: known.Retry}
 	case a.status == http.StatusUnauthorized && parse == nil:
 		return &failure{err: fromCatalogue(a.status, []apiError{{codeNotAuthorized, "HTTP 401"}}, doing), code: codeNotAuthorized}
 	case parse != nil:

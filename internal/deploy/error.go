@@ -35,6 +35,7 @@ const (
 	CodeNoApproval      Code = "no_approval_channel" // no way to reach a human from here
 	CodeStartFailed     Code = "start_failed"        // the Worker does not start
 	CodeMigrationFailed Code = "migration_failed"    // a D1 migration was refused; nothing was uploaded
+	CodeSecretMissing   Code = "secret_missing"      // a required secret can't be had here
 	CodeAPIUnreachable  Code = "api_unreachable"     // no answer from the API
 	CodeAPIBadResponse  Code = "api_bad_response"    // an answer that is not the API's
 	CodeAPIRefused      Code = "api_refused"         // the API said no

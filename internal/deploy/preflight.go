@@ -6,16 +6,6 @@ import (
 	"regexp"
 )
 
-// Limits of a temporary account (wrangler-wire fact sheet, sections 17 and 21; the
-// sizes of code are those of the free plan).
-const (
-	maxGzipBytes  = 3 << 20 // refused by the API with 10027 above
-	warnGzipBytes = 1 << 20 // a temporary account was seen to refuse more
-	maxAssets     = 1000
-	maxAssetBytes = 5 << 20
-	maxNameLength = 63 // a DNS label: name.subdomain.workers.dev
-)
-
 var workerName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`)
 
 // preflight refuses, before anything is spent, what the API would refuse after. It

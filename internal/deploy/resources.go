@@ -133,13 +133,6 @@ func (a *Artifact) QueueNames() []string {
 	return slices.Compact(names)
 }
 
-// Limits of a temporary account's resources (wrangler-wire fact sheet, section 21).
-const (
-	maxDatabases = 1
-	maxQueues    = 10
-	maxCrons     = 5
-)
-
 // preflightResources refuses more than an account can have, before there is one.
 func preflightResources(a *Artifact) error {
 	count := func(kind string) (n int) {
@@ -180,8 +173,6 @@ func preflightResources(a *Artifact) error {
 	}
 	return nil
 }
-
-const maxHyperdrives = 2
 
 func tooMany(what string, n, most int, next string) *Error {
 	return Errorf(CodeNotSupported, next+" Nothing was spent.", "the configuration has %d %s; a temporary account has at most %d", n, what, most)

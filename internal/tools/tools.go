@@ -66,11 +66,27 @@ func New(cfg Config) (*server.MCPServer, error) {
 		server.WithTitle("Hourglass"),
 		server.WithInstructions(instructions(cfg.ReadOnly)),
 		server.WithToolCapabilities(false),
+		server.WithResourceCapabilities(false, false),
 		// The list is the same for everybody and for the life of the process.
 		server.WithMethodCacheHints(mcp.MethodToolsList, time.Hour.Milliseconds(), mcp.CacheScopePublic),
 	)
 	srv.SetTools(d.list()...)
+	addLimits(srv)
 	return srv, nil
+}
+
+// limitsURI is where clients read what a temporary account can have.
+const limitsURI = "hourglass://limits"
+
+// addLimits adds the table of limits as a resource.
+func addLimits(srv *server.MCPServer) {
+	srv.AddResource(
+		mcp.NewResource(limitsURI, "Limits of a temporary account",
+			mcp.WithResourceDescription("What a temporary account has only so much of, or not at all, and what is checked before one is spent."),
+			mcp.WithMIMEType("text/markdown")),
+		func(context.Context, mcp.ReadResourceRequest) ([]mcp.ResourceContents, error) {
+			return []mcp.ResourceContents{mcp.TextResourceContents{URI: limitsURI, MIMEType: "text/markdown", Text: deploy.LimitsPage()}}, nil
+		})
 }
 
 // door is what every tool call goes through.
