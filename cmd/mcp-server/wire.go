@@ -95,9 +95,13 @@ func build(ctx context.Context, o *options, p process) (*house, error) {
 		return fail(err)
 	}
 	h.onClose(site.Close)
+	secrets, err := allowedSecrets(o, p)
+	if err != nil {
+		return fail(err)
+	}
 	service, err := deploy.New(deploy.Config{
 		Bundler: bundler, Booter: booter(o, p), Cloud: cloud, Edge: edge, Store: store, Pages: site,
-		Redactor: redactor, ReadOnly: o.ReadOnly, TermsAccepted: o.AcceptTerms,
+		Redactor: redactor, Secrets: secrets, ReadOnly: o.ReadOnly, TermsAccepted: o.AcceptTerms,
 	})
 	if err != nil {
 		return fail(err)
@@ -266,6 +270,24 @@ func never(abs, home string) bool {
 	}
 	real, err := filepath.EvalSymlinks(home)
 	return err == nil && real == abs
+}
+
+// allowedSecrets looks up variables that the operator allows secret bindings to name,
+// each time anew. Credentials of real accounts are never among them.
+func allowedSecrets(o *options, p process) (func(string) (string, bool), error) {
+	for _, name := range o.AllowSecret {
+		upper := strings.ToUpper(name)
+		if name == "" || strings.HasPrefix(upper, "CLOUDFLARE_") || strings.HasPrefix(upper, "CF_API_") || strings.HasPrefix(upper, "HOURGLASS_") {
+			return nil, fmt.Errorf("--allow-secret %s: credentials of Cloudflare accounts, and this server's own settings, are never given to a Worker", name)
+		}
+	}
+	return func(name string) (string, bool) {
+		if !slices.Contains(o.AllowSecret, name) {
+			return "", false
+		}
+		value, _ := p.env(name)
+		return value, true
+	}, nil
 }
 
 // labels are the operator's, checked.

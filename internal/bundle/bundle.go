@@ -4,8 +4,8 @@ import (
 	"context"
 	"fmt"
 	"path"
+	"regexp"
 	"slices"
-	"strings"
 
 	"github.com/hourglass-mcp/hourglass/internal/deploy"
 )
@@ -206,10 +206,12 @@ func (j *job) settleName() error {
 // settleBindings turns variables and simple bindings into what the upload carries, in
 // wrangler's order (wrangler-wire fact sheet, section 6.1).
 func (j *job) settleBindings() error {
-	var plainText, jsonVars []deploy.Binding
+	var plainText, jsonVars, secrets []deploy.Binding
 	if vars := j.set.object("vars"); vars != nil {
 		for _, k := range vars.keys {
-			if s, ok := vars.values[k].(string); ok {
+			if secret := j.secretVar(k, vars.values[k]); secret != nil {
+				secrets = append(secrets, secret)
+			} else if s, ok := vars.values[k].(string); ok {
 				plainText = append(plainText, deploy.Binding{"name": k, "type": "plain_text", "text": s})
 			} else {
 				jsonVars = append(jsonVars, deploy.Binding{"name": k, "type": "json", "json": plain(vars.values[k])})
@@ -235,13 +237,15 @@ func (j *job) settleBindings() error {
 	if o := j.set.object("version_metadata"); o.text("binding") != "" {
 		others = append(others, deploy.Binding{"name": o.text("binding"), "type": "version_metadata"})
 	}
-	if need := stringList(j.set.object("secrets").get("required")); len(need) > 0 {
-		j.warn("The configuration requires secrets that are not set here: %s.", strings.Join(need, ", "))
+	for _, name := range stringList(j.set.object("secrets").get("required")) {
+		if !slices.ContainsFunc(secrets, func(b deploy.Binding) bool { return b.Name() == name }) && j.variable("secrets.required", name) {
+			secrets = append(secrets, deploy.Binding{"name": name, "type": "secret_text", deploy.FromEnv: name})
+		}
 	}
 	if o := j.set.object("observability"); o != nil {
 		j.metadata("observability", plain(o))
 	}
-	j.art.Bindings = slices.Concat(plainText, jsonVars, others)
+	j.art.Bindings = slices.Concat(plainText, jsonVars, secrets, others)
 	seen := map[string]bool{}
 	for _, one := range j.art.Bindings {
 		if seen[one.Name()] && j.set.err == nil {
@@ -251,6 +255,44 @@ func (j *job) settleBindings() error {
 	}
 	if j.set.err != nil {
 		return j.set.err
+	}
+	return nil
+}
+
+var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,127}$`)
+
+func (j *job) variable(where, name string) bool {
+	if variableName.MatchString(name) {
+		return true
+	}
+	j.set.wrong(where, "the name of an environment variable")
+	return false
+}
+
+// secretVar reads a variable that is a secret: {"from_env": "NAME"}, whose value this
+// server takes from its own environment if the operator allows it, or {"secret": "value"}.
+// nil: it is an ordinary variable.
+func (j *job) secretVar(name string, n node) deploy.Binding {
+	o, ok := n.(*object)
+	if !ok || len(o.keys) != 1 {
+		return nil
+	}
+	b := deploy.Binding{"name": name, "type": "secret_text"}
+	switch v := o.values[o.keys[0]].(type) {
+	case string:
+		switch o.keys[0] {
+		case deploy.FromEnv:
+			b[deploy.FromEnv] = v
+			j.variable("vars."+name+".from_env", v)
+			return b
+		case "secret":
+			b["text"] = v
+			return b
+		}
+	default:
+		if o.keys[0] == deploy.FromEnv {
+			j.set.wrong("vars."+name+".from_env", "the name of an environment variable")
+		}
 	}
 	return nil
 }

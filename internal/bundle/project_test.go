@@ -82,7 +82,7 @@ func TestProject(t *testing.T) {
 		t.Errorf("%v", a.Assets.Config)
 	}
 	all := strings.Join(a.Warnings, "\n")
-	for _, w := range []string{"workers_dev", `"placment" is not known and was ignored. Did you mean "placement"?`, "environments (staging)", "2 files that look like secrets"} {
+	for _, w := range []string{"workers_dev", `"placment" is not known and was ignored. Did you mean "placement"?`, "environments (staging)", "2 static files look like secrets"} {
 		if !strings.Contains(all, w) {
 			t.Errorf("no warning says %q:\n%s", w, all)
 		}

@@ -175,3 +175,51 @@ func TestResourceMistakes(t *testing.T) {
 		t.Error(a.Name)
 	}
 }
+
+func TestSecretBindings(t *testing.T) {
+	b := newBundler(t, bundle.Config{})
+	a, err := b.Bundle(t.Context(), withConfig(`"vars": {"A": {"from_env": "MY_KEY"}, "B": {"secret": "plain value"}, "C": {"from_env": "x", "more": 1}}, "secrets": {"required": ["A", "NEEDED"]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []deploy.Binding{
+		{"name": "C", "type": "json", "json": map[string]any{"from_env": "x", "more": a.Bindings[0]["json"].(map[string]any)["more"]}},
+		{"name": "A", "type": "secret_text", "from_env": "MY_KEY"},
+		{"name": "B", "type": "secret_text", "text": "plain value"},
+		{"name": "NEEDED", "type": "secret_text", "from_env": "NEEDED"},
+	}
+	if diff := cmp.Diff(want, a.Bindings); diff != "" {
+		t.Error(diff)
+	}
+	refused(t, b, withConfig(`"vars": {"A": {"from_env": "not a name"}}`), deploy.CodeConfigInvalid, "vars.A.from_env")
+	refused(t, b, withConfig(`"vars": {"A": {"from_env": 5}}`), deploy.CodeConfigInvalid, "vars.A.from_env")
+}
+
+func TestAllowedFiles(t *testing.T) {
+	files := map[string]string{
+		"wrangler.jsonc": `{"name": "site", "compatibility_date": "2026-08-01", "assets": {"directory": "pub"}}`,
+		"pub/index.html": "x", "pub/.well-known/public.pem": "-----BEGIN PUBLIC KEY-----", "pub/sub/.env.example": "A=", "pub/.env": "A=b",
+		"pub/cert.txt": "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n-----BEGIN EC PRIVATE KEY-----\ny", "pub/ca.crt": "-----BEGIN CERTIFICATE-----",
+		"pub/account.json": `{"type": "service_account", "private_key": "-----BEGIN PRIVATE KEY-----\nabc"}`,
+	}
+	paths := func(a *deploy.Artifact) (out []string) {
+		for _, f := range a.Assets.Files {
+			out = append(out, f.Path)
+		}
+		return out
+	}
+	a := must(t, newBundler(t, bundle.Config{}), inline(files))
+	if diff := cmp.Diff([]string{"/ca.crt", "/index.html"}, paths(a)); diff != "" {
+		t.Error(diff)
+	}
+	if len(a.Assets.LeftOut) != 5 || !strings.Contains(strings.Join(a.Warnings, " "), "--allow-file") || !strings.Contains(strings.Join(a.Warnings, " "), "account.json") {
+		t.Errorf("%v %v", a.Assets.LeftOut, a.Warnings)
+	}
+	a = must(t, newBundler(t, bundle.Config{AllowFiles: []string{".well-known/*.pem", "/**/.env.example"}}), inline(files))
+	if diff := cmp.Diff([]string{"/.well-known/public.pem", "/ca.crt", "/index.html", "/sub/.env.example"}, paths(a)); diff != "" {
+		t.Error(diff)
+	}
+	if _, err := bundle.New(bundle.Config{AllowFiles: []string{""}}); err == nil {
+		t.Error("an empty pattern was taken")
+	}
+}

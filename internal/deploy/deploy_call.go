@@ -180,6 +180,8 @@ type run struct {
 	prevMet bool
 	events  *eventBook
 	dep     Deployment
+	// secrets are the values of secret bindings, by binding; nowhere else.
+	secrets map[string]string
 	// resources are what was found and made for this deployment.
 	resources []Resource
 	warn      []string
@@ -216,6 +218,9 @@ func (s *Service) deploy(ctx context.Context, c Caller, req DeployRequest) (*Dep
 	}
 	warnings, err := preflight(r.art)
 	if err != nil {
+		return nil, err
+	}
+	if r.secrets, err = s.secrets(r.art); err != nil {
 		return nil, err
 	}
 	r.warn = append(append(r.warn, r.art.Warnings...), warnings...)
@@ -400,7 +405,7 @@ func (r *run) upload(ctx context.Context) (err error) {
 		return err
 	}
 	now := s.cfg.Now().UTC()
-	if r.prev != nil && r.prev.Digest == r.art.Digest && r.prev.Host != "" {
+	if r.prev != nil && r.prev.Digest == r.art.Digest && r.prev.Host != "" && len(r.secrets) == 0 { // whose values may have changed
 		r.dep = *r.prev
 		r.openEvents(ctx)
 		r.dep.URL, err = s.cfg.Edge.URL(ctx, r.dep.Host)
@@ -410,6 +415,10 @@ func (r *run) upload(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	bindings := prepared.Bindings
+	if bindings == nil {
+		bindings = r.art.Bindings
+	}
 	saved := make(chan error, 1)
 	go func() { saved <- s.cfg.Store.SaveArtifact(ctx, r.c.Principal, r.art) }()
 	r.stage(StageUpload)
@@ -418,7 +427,7 @@ func (r *run) upload(ctx context.Context) (err error) {
 		r.prevMet = r.meetsBefore(ctx)
 	}
 	up, err := s.cfg.Cloud.Upload(ctx, r.acct, Upload{
-		Artifact: r.art, Bindings: prepared.Bindings, Objects: prepared.Objects,
+		Artifact: r.art, Bindings: withSecrets(bindings, r.secrets), Objects: prepared.Objects,
 		Tag: r.art.Digest[:16], Message: "hourglass " + r.place.session.ID,
 	})
 	errSaved := <-saved

@@ -58,6 +58,7 @@ type world struct {
 	onProvision, onUpload, onRoute, onFetch, onBoot, onAsk, onPrepare, onTrigger func(n int) error
 
 	prepares, triggers int
+	lastUpload         deploy.Upload
 	// afterUpload lets an upload happen and its answer get lost.
 	afterUpload func(n int) error
 	onPage      func() error
@@ -269,6 +270,7 @@ func (c *fakeCloud) Upload(ctx context.Context, acct *deploy.Account, up deploy.
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.lastUpload = up
 	c.uploads++
 	c.heard = true
 	known, err := c.account(acct)

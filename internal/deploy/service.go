@@ -21,6 +21,9 @@ type Config struct {
 	ReadOnly bool
 	// TermsAccepted: the operator accepted Cloudflare's terms for everybody (--accept-terms).
 	TermsAccepted bool
+	// Secrets gives the value of a variable that the operator allows secret bindings to
+	// name; allowed tells whether it is on that list. nil: none is.
+	Secrets func(name string) (value string, allowed bool)
 	// Margin is how much life an account must have left to be used. Default 1 minute.
 	Margin time.Duration
 	// ServeWait bounds the wait until a deployed version serves. Default 25 s: a new
