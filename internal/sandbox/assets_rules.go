@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -106,22 +107,107 @@ func fill(text string, names, values []string) string {
 	return text
 }
 
-// redirect finds where a path is redirected to; 200 means that another file is served.
-func (as *assetSet) redirect(u *url.URL) (to string, status int) {
-	for _, rule := range as.redirects {
-		if m := rule.from.FindStringSubmatch(u.Path); m != nil {
-			to = fill(rule.to, rule.names, m)
-			if u.RawQuery != "" && !strings.Contains(to, "?") {
-				to += "?" + u.RawQuery
+// cleanPath is the path of a URL as browsers and the runtime have it: encoded, with
+// "." and ".." resolved.
+func cleanPath(u *url.URL) string {
+	raw := strings.ReplaceAll(u.EscapedPath(), `\`, "/")
+	var out []string
+	parts := strings.Split(strings.TrimPrefix(raw, "/"), "/")
+	for i, part := range parts {
+		switch strings.ReplaceAll(strings.ToLower(part), "%2e", ".") {
+		case ".", "..":
+			if strings.Count(strings.ReplaceAll(strings.ToLower(part), "%2e", "."), ".") == 2 && len(out) > 0 {
+				out = out[:len(out)-1]
 			}
-			return to, rule.status
+			if i == len(parts)-1 {
+				out = append(out, "")
+			}
+		default:
+			out = append(out, part)
 		}
+	}
+	return "/" + strings.Join(out, "/")
+}
+
+// decodePath decodes a path part by part; what can't be decoded stays. Several slashes
+// in a row are one.
+func decodePath(path string) string {
+	parts := strings.Split(path, "/")
+	for i, part := range parts {
+		if d, err := url.PathUnescape(part); err == nil {
+			parts[i] = d
+		}
+	}
+	path = strings.Join(parts, "/")
+	for strings.Contains(path, "//") {
+		path = strings.ReplaceAll(path, "//", "/")
+	}
+	return path
+}
+
+// encodePath encodes all but letters, digits and -_.!~*'() and the slashes.
+func encodePath(path string) string {
+	var b strings.Builder
+	for i := range len(path) {
+		c := path[i]
+		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("-_.!~*'()/", c) >= 0 {
+			b.WriteByte(c)
+		} else {
+			fmt.Fprintf(&b, "%%%02X", c)
+		}
+	}
+	return b.String()
+}
+
+// redirect finds where a path is redirected to; with 200 to is the path whose file is
+// served in its place.
+func (as *assetSet) redirect(r *http.Request, path string) (to string, status int) {
+	for _, rule := range as.redirects {
+		m := rule.from.FindStringSubmatch(path)
+		if m == nil {
+			continue
+		}
+		base := &url.URL{Scheme: "https", Host: r.Host, Path: "/"}
+		target, err := base.Parse(oneSlash(fill(rule.to, rule.names, m)))
+		if err != nil {
+			continue
+		}
+		if rule.status == http.StatusOK {
+			return cleanPath(target), rule.status
+		}
+		if target.RawQuery == "" {
+			target.RawQuery = r.URL.RawQuery
+		}
+		if target.Host == base.Host {
+			target.Scheme, target.Host = "", ""
+		}
+		return target.String(), rule.status
 	}
 	return "", 0
 }
 
-// decorate sets the headers that _headers names for a path.
+var external = regexp.MustCompile(`^(?:\w+://|//[^/\\\s?#])`)
+
+// oneSlash makes several slashes in the path of a target one, unless it leads outside.
+func oneSlash(to string) string {
+	if external.MatchString(to) {
+		return to
+	}
+	i := strings.IndexAny(to, "?#")
+	if i < 0 {
+		i = len(to)
+	}
+	path := to[:i]
+	for strings.Contains(path, "//") {
+		path = strings.ReplaceAll(path, "//", "/")
+	}
+	return path + to[i:]
+}
+
+// decorate sets the headers that _headers names for a path: the first one of a name
+// replaces what was there, further ones are added to it.
 func (as *assetSet) decorate(h http.Header, path string) {
+	set := map[string]bool{}
 	for _, rule := range as.headers {
 		m := rule.path.FindStringSubmatch(path)
 		if m == nil {
@@ -131,22 +217,23 @@ func (as *assetSet) decorate(h http.Header, path string) {
 			h.Del(name)
 		}
 		for _, kv := range rule.set {
-			value := fill(kv[1], rule.names, m)
-			if old := h.Get(kv[0]); old != "" && !strings.EqualFold(kv[0], "Content-Type") && !strings.EqualFold(kv[0], "Cache-Control") {
+			name, value := http.CanonicalHeaderKey(kv[0]), fill(kv[1], rule.names, m)
+			if old := h.Get(name); set[name] && old != "" {
 				value = old + ", " + value
 			}
-			h.Set(kv[0], value)
+			h.Set(name, value)
+			set[name] = true
 		}
 	}
 }
 
-// runsFirst tells whether the Worker comes before the files for a path.
-func (as *assetSet) runsFirst(path string) bool {
+// route tells by run_worker_first whether a path is the Worker's or the files', and
+// whether there are rules at all.
+func (as *assetSet) route(path string) (worker, files, routed bool) {
 	switch rule := as.config["run_worker_first"].(type) {
 	case bool:
-		return rule
+		return rule, false, false
 	case []any:
-		first := false
 		for _, r := range rule {
 			text, _ := r.(string)
 			pattern, negative := strings.CutPrefix(text, "!")
@@ -155,11 +242,11 @@ func (as *assetSet) runsFirst(path string) bool {
 				continue
 			}
 			if negative {
-				return false
+				return false, true, true
 			}
-			first = true
+			worker = true
 		}
-		return first
+		return worker, false, true
 	}
-	return false
+	return false, false, false
 }

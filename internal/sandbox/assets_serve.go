@@ -1,11 +1,12 @@
 package sandbox
 
 import (
+	"bytes"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,203 +17,224 @@ import (
 // it on every request of the binding and overrides what the Worker sends.
 const assetHeader = "X-Hourglass-Assets"
 
-// found is what a path leads to: a file, a redirect, or nothing.
+// found is what a path leads to: a file, an address to go to, or nothing.
 type found struct {
-	path     string // of the file
-	hash     string
-	redirect string
+	hash     string // of the file; "" for none
 	status   int
+	redirect string // decoded path
 }
 
-// look finds what is served for a path, by html_handling.
-func (as *assetSet) look(path string) found {
-	handling, _ := as.config["html_handling"].(string)
-	file := func(p string) (found, bool) {
-		h, ok := as.files[p]
-		return found{path: p, hash: h, status: http.StatusOK}, ok
-	}
-	to := func(p string) found { return found{redirect: p, status: http.StatusTemporaryRedirect} }
-	if handling == "none" {
-		f, _ := file(path)
-		return f
-	}
-	if f, ok := as.exact(path, handling, file, to); ok {
-		return f
-	}
-	base := strings.TrimSuffix(path, "/")
-	_, page := as.files[base+".html"]
-	_, index := as.files[base+"/index.html"]
-	slash := strings.HasSuffix(path, "/")
-	pageFile, indexFile := base+".html", base+"/index.html"
-	switch handling {
-	case "force-trailing-slash":
+// attempt is one thing to try for a path: to serve a file under the address that was
+// asked for, or, with to, to lead to the address under which that file is served.
+type attempt struct{ file, to string }
+
+func serve(file string) attempt    { return attempt{file: file} }
+func lead(file, to string) attempt { return attempt{file, to} }
+
+// look finds what is served for a decoded path, by html_handling. leads tells whether
+// it may lead elsewhere; missing, whether not_found_handling counts.
+func (as *assetSet) look(path string, leads, missing bool) found {
+	for _, a := range as.attempts(path) {
+		hash := as.files[a.file]
 		switch {
-		case !page && !index:
-			return found{}
-		case !slash:
-			return to(base + "/")
-		case index:
-			f, _ := file(indexFile)
-			return f
+		case hash == "":
+		case a.to == "":
+			return found{hash: hash, status: http.StatusOK}
+		case leads && as.files[a.to] == "" && as.look(a.to, false, missing).hash == hash:
+			return found{redirect: a.to, status: http.StatusTemporaryRedirect}
 		}
-		f, _ := file(pageFile)
-		return f
-	case "drop-trailing-slash":
-		switch {
-		case !page && !index:
-			return found{}
-		case slash && base != "":
-			return to(base)
-		case page && base != "":
-			f, _ := file(pageFile)
-			return f
-		}
-		f, _ := file(indexFile)
-		return f
 	}
-	switch { // auto-trailing-slash
-	case slash && index:
-		f, _ := file(indexFile)
-		return f
-	case !slash && page:
-		f, _ := file(pageFile)
-		return f
-	case slash && page:
-		return to(base)
-	case !slash && index:
-		return to(base + "/")
+	if missing {
+		return as.miss(path)
 	}
 	return found{}
 }
 
-// exact serves a file by its own name, but leads from /x.html and /x/index.html to
-// the address that html_handling gives them.
-func (as *assetSet) exact(path, handling string, file func(string) (found, bool), to func(string) found) (found, bool) {
-	f, ok := file(path)
-	if !ok {
-		return found{}, false
-	}
-	if base, is := strings.CutSuffix(path, "/index.html"); is {
-		if handling == "drop-trailing-slash" && base != "" {
-			return to(base), true
+// attempts lists what to try for a path, in order; a test holds it to what Cloudflare's
+// own asset Worker answers.
+func (as *assetSet) attempts(p string) []attempt {
+	handling, _ := as.config["html_handling"].(string)
+	var out []attempt
+	index, isIndex := strings.CutSuffix(p, "/index")
+	indexHTML, isIndexHTML := strings.CutSuffix(p, "/index.html")
+	folder, isFolder := strings.CutSuffix(p, "/")
+	page, isPage := strings.CutSuffix(p, ".html")
+	switch handling {
+	case "none":
+		return []attempt{serve(p)}
+	case "force-trailing-slash":
+		switch {
+		case isIndex:
+			out = append(out, serve(p), lead(p+".html", index+"/"), lead(index+".html", index+"/"))
+		case isIndexHTML:
+			out = append(out, lead(p, indexHTML+"/"), lead(indexHTML+".html", indexHTML+"/"))
+		case isFolder:
+			out = append(out, serve(p+"index.html"), serve(folder+".html"))
+		case isPage:
+			out = append(out, lead(p, page+"/"), serve(p), lead(page+"/index.html", page+"/"))
 		}
-		return to(base + "/"), true
-	}
-	if base, is := strings.CutSuffix(path, ".html"); is {
-		if handling == "force-trailing-slash" {
-			return to(base + "/"), true
+		return append(out, serve(p), lead(p+".html", p+"/"), lead(p+"/index.html", p+"/"))
+	case "drop-trailing-slash":
+		switch {
+		case p == "/index":
+			out = append(out, serve(p), lead("/index.html", "/"))
+		case isIndex:
+			out = append(out, serve(p), lead(index+".html", index), lead(p+".html", index))
+		case p == "/index.html":
+			out = append(out, lead(p, "/"))
+		case isIndexHTML:
+			out = append(out, lead(p, indexHTML), serve(p), lead(indexHTML+".html", indexHTML))
+		case p == "/":
+			out = append(out, serve("/index.html"))
+		case isFolder:
+			out = append(out, lead(folder+".html", folder), lead(folder+"/index.html", folder))
+		case isPage:
+			out = append(out, lead(p, page), lead(page+"/index.html", page))
 		}
-		return to(base), true
+		return append(out, serve(p), serve(p+".html"), serve(p+"/index.html"))
 	}
-	return f, true
+	switch { // auto-trailing-slash
+	case isIndex:
+		out = append(out, serve(p), lead(p+".html", index+"/"), lead(index+".html", index))
+	case isIndexHTML:
+		out = append(out, lead(p, indexHTML+"/"), lead(indexHTML+".html", indexHTML))
+	case isFolder:
+		out = append(out, serve(p+"index.html"), lead(folder+".html", folder))
+	case isPage:
+		out = append(out, lead(p, page), lead(page+"/index.html", page+"/"))
+	}
+	return append(out, serve(p), serve(p+".html"), lead(p+"/index.html", p+"/"))
 }
 
 // miss finds what is served when nothing matches, by not_found_handling.
 func (as *assetSet) miss(path string) found {
-	handling, _ := as.config["not_found_handling"].(string)
-	switch handling {
+	switch as.config["not_found_handling"] {
 	case "single-page-application":
-		if h, ok := as.files["/index.html"]; ok {
-			return found{path: "/index.html", hash: h, status: http.StatusOK}
-		}
+		return found{hash: as.files["/index.html"], status: http.StatusOK}
 	case "404-page":
-		for dir := path; ; {
+		for dir := path; dir != ""; {
 			dir = dir[:max(0, strings.LastIndexByte(dir, '/'))]
-			if h, ok := as.files[dir+"/404.html"]; ok {
-				return found{path: dir + "/404.html", hash: h, status: http.StatusNotFound}
-			}
-			if dir == "" {
-				break
+			if h := as.files[dir+"/404.html"]; h != "" {
+				return found{hash: h, status: http.StatusNotFound}
 			}
 		}
 	}
 	return found{}
+}
+
+// reply is what static files answer to a request.
+type reply struct {
+	status   int // 0: nothing matches
+	location string
+	hash     string
+}
+
+// reply finds the answer to a request: a line of _redirects, the files, or a 405 for
+// what can't be asked of a file.
+func (as *assetSet) reply(r *http.Request, missing bool) reply {
+	asked := cleanPath(r.URL)
+	path, proxied := asked, false
+	if to, status := as.redirect(r, asked); status == http.StatusOK {
+		path, proxied = to, true
+	} else if status != 0 {
+		return reply{status: status, location: to}
+	}
+	decoded := decodePath(path)
+	f := as.look(decoded, true, missing)
+	switch {
+	case f.hash == "" && f.redirect == "" && proxied:
+		return reply{status: http.StatusNotFound}
+	case f.hash == "" && f.redirect == "":
+		return reply{}
+	case r.Method != http.MethodGet && r.Method != http.MethodHead:
+		return reply{status: http.StatusMethodNotAllowed}
+	}
+	// A file has one address, the decoded path encoded again.
+	address := encodePath(decoded)
+	if f.redirect != "" {
+		address = encodePath(f.redirect)
+	}
+	if address != path || f.redirect != "" {
+		if r.URL.RawQuery != "" {
+			address += "?" + r.URL.RawQuery
+		}
+		return reply{status: http.StatusTemporaryRedirect, location: address}
+	}
+	return reply{status: f.status, hash: f.hash}
 }
 
 // serveAssetFirst serves a static file if one answers the request before the Worker
 // does; it tells whether it did.
 func (s *Sandbox) serveAssetFirst(w http.ResponseWriter, r *http.Request, v *version) bool {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		return false
-	}
-	if v.main != "" && v.assets.runsFirst(r.URL.Path) {
-		return false
-	}
-	if to, status := v.assets.redirect(r.URL); status != 0 {
-		if status != http.StatusOK {
-			redirectTo(w, r, to, status)
-			return true
+	missing := true
+	if v.main != "" {
+		worker, files, routed := v.assets.route(cleanPath(r.URL))
+		if worker {
+			return false
 		}
-		if u, err := url.Parse(to); err == nil {
-			r = r.Clone(r.Context())
-			r.URL.Path = u.Path
+		// A Worker answers what no file does, unless rules say which paths are its own, or a
+		// browser navigates.
+		missing = files || routed || v.navigates() && r.Header.Get("Sec-Fetch-Mode") == "navigate"
+		if !files && v.assets.reply(r, missing).status == 0 {
+			return false
 		}
 	}
-	f := v.assets.look(r.URL.Path)
-	if f.status == 0 && v.main != "" && r.Header.Get("Sec-Fetch-Mode") == "navigate" {
-		f = v.assets.miss(r.URL.Path) // a browser's navigation prefers the files
-	}
-	if f.status == 0 {
-		return false
-	}
-	s.send(w, r, v, f)
+	s.send(w, r, v, v.assets.reply(r, missing))
 	return true
 }
 
-// assetMiss answers for static files alone when none matches.
+// navigates tells whether a browser's navigation prefers the files, as the compatibility
+// date says.
+func (v *version) navigates() bool {
+	const flag, since = "assets_navigation_prefers_asset_serving", "2025-04-01"
+	return slices.Contains(v.flags, flag) || v.date >= since && !slices.Contains(v.flags, "assets_navigation_has_no_effect")
+}
+
+// assetMiss answers for a Worker without code whose files don't answer.
 func (s *Sandbox) assetMiss(w http.ResponseWriter, r *http.Request, v *version) {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		w.Header().Set("Allow", "GET, HEAD")
-		edgeError(w, s, http.StatusMethodNotAllowed, "Method Not Allowed")
+	if v.assets == nil {
+		w.WriteHeader(http.StatusNotFound)
 		return
 	}
-	if v.assets != nil {
-		if f := v.assets.miss(r.URL.Path); f.status != 0 {
-			s.send(w, r, v, f)
-			return
-		}
-	}
-	w.Header().Set("Date", s.clock.Now().UTC().Format(http.TimeFormat))
-	w.WriteHeader(http.StatusNotFound)
+	s.send(w, r, v, reply{status: http.StatusNotFound})
 }
 
-func redirectTo(w http.ResponseWriter, r *http.Request, to string, status int) {
-	if r.URL.RawQuery != "" && !strings.Contains(to, "?") {
-		to += "?" + r.URL.RawQuery
-	}
-	w.Header().Set("Location", to)
-	w.WriteHeader(status)
-}
-
-// send sends a file, or the redirect that was found for it.
-func (s *Sandbox) send(w http.ResponseWriter, r *http.Request, v *version, f found) {
+// send sends what static files answer, with the headers that _headers names.
+func (s *Sandbox) send(w http.ResponseWriter, r *http.Request, v *version, p reply) {
 	h := w.Header()
 	h.Set("Date", s.clock.Now().UTC().Format(http.TimeFormat))
-	if f.redirect != "" {
-		redirectTo(w, r, (&url.URL{Path: f.redirect}).EscapedPath(), f.status)
-		return
+	if p.status == 0 {
+		p.status = http.StatusNotFound
 	}
-	b, ok := s.blobOf(v, f.hash)
-	if !ok {
-		edgeError(w, s, http.StatusInternalServerError, "the asset's content is gone")
-		return
+	if p.location != "" {
+		h.Set("Location", p.location)
+	}
+	var b blob
+	if p.hash != "" {
+		var ok bool
+		if b, ok = s.blobOf(v, p.hash); !ok {
+			edgeError(w, s, http.StatusInternalServerError, "the asset's content is gone")
+			return
+		}
+		h.Set("Etag", `"`+p.hash+`"`)
+		if r.Header.Get("Authorization") == "" && r.Header.Get("Range") == "" {
+			h.Set("Cache-Control", "public, max-age=0, must-revalidate")
+		}
 	}
 	if b.mime != "" {
 		h.Set("Content-Type", b.mime)
 	} else {
 		h["Content-Type"] = nil // no sniffing
 	}
-	h.Set("Etag", `"`+f.hash+`"`)
-	h.Set("Cache-Control", "public, max-age=0, must-revalidate")
-	v.assets.decorate(h, r.URL.Path)
-	if f.status != http.StatusOK {
-		w.WriteHeader(f.status)
+	v.assets.decorate(h, cleanPath(r.URL))
+	if p.hash == "" || p.status != http.StatusOK {
+		w.WriteHeader(p.status)
 		if r.Method != http.MethodHead {
 			_, _ = w.Write(b.content)
 		}
 		return
 	}
-	http.ServeContent(w, r, "", time.Time{}, strings.NewReader(string(b.content)))
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(b.content))
 }
 
 func (s *Sandbox) blobOf(v *version, hash string) (blob, bool) {
@@ -258,19 +280,7 @@ func (s *Sandbox) serveBinding(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNotFound)
 		return
 	}
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		w.WriteHeader(http.StatusMethodNotAllowed)
-		return
-	}
-	f := v.assets.look(r.URL.Path)
-	if f.status == 0 {
-		f = v.assets.miss(r.URL.Path)
-	}
-	if f.status == 0 {
-		w.WriteHeader(http.StatusNotFound)
-		return
-	}
-	s.send(w, r, v, f)
+	s.send(w, r, v, v.assets.reply(r, true))
 }
 
 func (a *account) versionByID(id string) *version {
