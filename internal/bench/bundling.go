@@ -138,6 +138,10 @@ func exportStarChain(dir string) error {
 
 func writeProject(dir string, files map[string]string) error {
 	files["wrangler.jsonc"] = `{"name": "bench", "main": "src/index.ts", "compatibility_date": "2026-08-01"}`
+	return writeFiles(dir, files)
+}
+
+func writeFiles(dir string, files map[string]string) error {
 	var errs []error
 	for name, content := range files {
 		path := filepath.Join(dir, filepath.FromSlash(name))

@@ -22,7 +22,7 @@ import (
 
 func main() {
 	rounds := flag.Int("rounds", 7, "counted rounds of each measurement")
-	only := flag.String("only", "", `"bundling" or "deploying": one table`)
+	only := flag.String("only", "", `"bundling", "resources" or "deploying": one table`)
 	flag.Parse()
 	// As cmd/mcp-server has it: bundling happens in this process.
 	debug.SetGCPercent(200)
@@ -64,17 +64,22 @@ func run(ctx context.Context, rounds int, only string) error {
 	defer box.end()
 	them := &wranglerSide{peers: peers, api: box.API, work: work}
 	us := &ourSide{program: program, box: box, work: work}
-	if only != "bundling" {
+	if only == "" || only == "deploying" {
 		rows, err := measure(ctx, rounds, box, them, us)
 		if err != nil {
 			return err
 		}
 		print(rows)
 	}
-	if only == "deploying" {
-		return nil
+	if only == "" || only == "resources" {
+		if err := resources(ctx, rounds, box, them, us); err != nil {
+			return err
+		}
 	}
-	return bundling(ctx, rounds, peers, them, work)
+	if only == "" || only == "bundling" {
+		return bundling(ctx, rounds, peers, them, work)
+	}
+	return nil
 }
 
 // measure takes turns, so that a noisy minute of the machine meets both.

@@ -187,7 +187,7 @@ type ourSide struct {
 }
 
 func (s *ourSide) command(ctx context.Context, state string) *exec.Cmd {
-	return exec.CommandContext(ctx, s.program, "stdio", "--api-base-url", s.box.API, "--edge-url", s.box.Edge, "--state-dir", filepath.Join(s.work, state)) //nolint:gosec // our own program
+	return exec.CommandContext(ctx, s.program, "stdio", "--api-base-url", s.box.API, "--edge-url", s.box.Edge, "--state-dir", filepath.Join(s.work, state), "--root", s.work) //nolint:gosec // our own program
 }
 
 func (s *ourSide) start(ctx context.Context) error {
