@@ -46,6 +46,8 @@ type checker struct {
 	// before is the evidence of an earlier check of this very version; "" if there is none.
 	before string
 	events *eventBook
+	// witness tells versions of static files apart; nil: none does.
+	witness *witness
 }
 
 // check waits until the deployed version serves, reads what it answers, and sets
@@ -60,6 +62,11 @@ func (r *run) check(ctx context.Context) {
 		ck.hasPrev = r.older && !r.prev.confirmed()
 		if r.prev.confirmed() {
 			ck.before = "confirmed before, and nothing was deployed over it since"
+		}
+	}
+	if ck.hasPrev && r.prev.ID != r.dep.ID && r.art.MainModule == "" {
+		if before, err := r.s.cfg.Store.Artifact(ctx, r.c.Principal, r.prev.BundleID); err == nil {
+			ck.witness = newWitness(r.art, before)
 		}
 	}
 	ck.run(ctx)
@@ -80,6 +87,9 @@ func (ck *checker) run(ctx context.Context) {
 		serving, stale := ck.judge(&p)
 		if serving && !stale {
 			evidence := ck.evidence(&p)
+			if evidence == "" && ck.witness != nil && ck.witness.seen(ctx, ck.s.cfg.Edge, ck.dep.Host) {
+				evidence = "the changed file " + cut(ck.witness.path, 100) + " answers with this version's content"
+			}
 			if evidence == "" && settleBy.IsZero() {
 				settleBy = time.Now().Add(ck.s.cfg.ConfirmWait)
 			}

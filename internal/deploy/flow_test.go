@@ -408,8 +408,8 @@ func TestAssetsOnly(t *testing.T) {
 		if res := must(t, s, page("<p>one")); res.Serving != deploy.ServingYes || res.Check.Version != deploy.VersionConfirmed {
 			t.Errorf("first: %+v", res.Check)
 		}
-		if res := must(t, s, page("<p>two")); res.Check.Version != deploy.VersionUnconfirmed || res.Check.BodyExcerpt != "<p>two" {
-			t.Errorf("no tail tells of static files; check: %+v", res.Check)
+		if res := must(t, s, page("<p>two")); res.Check.Version != deploy.VersionConfirmed || res.Check.BodyExcerpt != "<p>two" || !strings.Contains(res.Check.Evidence, "the changed file") {
+			t.Errorf("no tail tells of static files, the changed file does; check: %+v", res.Check)
 		}
 		if len(w.tails) != 0 {
 			t.Errorf("%d tails were opened for static files", len(w.tails))
