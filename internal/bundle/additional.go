@@ -3,8 +3,10 @@ package bundle
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -106,12 +108,87 @@ func (j *job) unbundled(entry string, rules *ruleSet) error {
 	}
 	j.art.MainModule = name
 	j.art.Modules = append([]deploy.Module{{Name: name, Type: deploy.TypeESModule, Content: content}}, extra...)
+	if err := j.fileMaps(path.Dir(entry)); err != nil {
+		return err
+	}
 	weights := map[string]int64{}
 	for _, m := range j.art.Modules {
-		weights[m.Name] = int64(len(m.Content))
+		if m.Type != deploy.TypeSourceMap {
+			weights[m.Name] = int64(len(m.Content))
+		}
 	}
 	j.weigh(weights)
 	return nil
+}
+
+var mapComment = regexp.MustCompile(`(?m)^[ \t]*//[#@] sourceMappingURL=([^\s'"]+)[ \t]*$`)
+
+// fileMaps attaches the source maps that the modules of no_bundle name and that lie in
+// the project. upload_source_maps: true makes one that is missing a mistake, false
+// leaves them out (wrangler-wire fact sheet, sections 6 and 17).
+func (j *job) fileMaps(base string) error {
+	wanted := j.set.flag("upload_source_maps")
+	if wanted != nil && !*wanted {
+		return nil
+	}
+	var maps []deploy.Module
+	for _, m := range j.art.Modules {
+		all := mapComment.FindAllSubmatch(m.Content, -1)
+		if m.Type != deploy.TypeESModule && m.Type != deploy.TypeCommonJS || len(all) == 0 {
+			continue
+		}
+		named := string(all[len(all)-1][1])
+		if strings.Contains(named, ":") { // a URL, or a map inside of the file
+			continue
+		}
+		file, ok := joinInside(path.Join(base, path.Dir(m.Name)), named)
+		if !ok || !j.f.isFile(file) {
+			if wanted != nil {
+				return configError(j.set.shown, fmt.Sprintf("upload_source_maps is true, but the source map %q of %s is not there", cutText(named, 100), m.Name))
+			}
+			continue
+		}
+		raw, err := j.f.read(file)
+		if err != nil {
+			return j.unreadable(file, err)
+		}
+		content, err := j.rebase(file, m.Name, raw)
+		if err != nil {
+			j.warn("The source map %s is left out: %v.", j.f.show(file), err)
+			continue
+		}
+		maps = append(maps, deploy.Module{Name: m.Name + ".map", Type: deploy.TypeSourceMap, Content: content})
+	}
+	j.art.Modules = append(j.art.Modules, maps...)
+	return nil
+}
+
+// rebase rewrites a source map as wrangler does: its sources by their place in the
+// project, without a root.
+func (j *job) rebase(file, module string, raw []byte) ([]byte, error) {
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &all); err != nil {
+		return nil, errors.New("it is not a JSON object")
+	}
+	var sources []string
+	var root string
+	if err := json.Unmarshal(all["sources"], &sources); err != nil {
+		return nil, errors.New("it has no list of sources")
+	}
+	_ = json.Unmarshal(all["sourceRoot"], &root) // absent, mostly
+	for i, s := range sources {
+		if full, ok := joinInside(path.Dir(file), path.Join(root, s)); ok && !strings.Contains(s, ":") {
+			sources[i] = relativeTo(j.f.project, full)
+		}
+	}
+	for key, v := range map[string]any{"sources": sources, "sourceRoot": "", "file": module} {
+		b, err := json.Marshal(v)
+		if err != nil {
+			return nil, err
+		}
+		all[key] = b
+	}
+	return json.Marshal(all)
 }
 
 // checkUnbundled refuses an entry that is no ES module, without bundling anything.

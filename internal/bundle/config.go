@@ -53,6 +53,12 @@ type Config struct {
 	InstallTimeout time.Duration
 	// MaxInstallBytes bounds the size of one installation (default 256 MiB).
 	MaxInstallBytes int64
+	// MaxInstallAge is how long an installation without a lock file is used before the
+	// versions are asked for anew (default 24 h).
+	MaxInstallAge time.Duration
+	// MaxCacheBytes bounds all installations together; the longest unused ones go
+	// (default 2 GiB).
+	MaxCacheBytes int64
 }
 
 // Bundler makes artifacts. It is safe for concurrent use.
@@ -81,6 +87,8 @@ func New(cfg Config) (*Bundler, error) {
 	cfg.DefaultDate = cmp.Or(cfg.DefaultDate, cfg.MaxDate)
 	cfg.InstallTimeout = cmp.Or(cfg.InstallTimeout, 2*time.Minute)
 	cfg.MaxInstallBytes = cmp.Or(cfg.MaxInstallBytes, 256<<20)
+	cfg.MaxInstallAge = cmp.Or(cfg.MaxInstallAge, 24*time.Hour)
+	cfg.MaxCacheBytes = cmp.Or(cfg.MaxCacheBytes, 2<<30)
 	for _, d := range []string{cfg.MaxDate, cfg.DefaultDate} {
 		if !validDate(d) {
 			return nil, deploy.Errorf(deploy.CodeInvalidArgument, "Correct the setting.", "%q is not a date of the form YYYY-MM-DD", d)

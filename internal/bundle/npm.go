@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -70,7 +71,7 @@ func (n *installer) installed(ctx context.Context, want *manifest) (string, erro
 	}
 	sum := sha256.Sum256(fmt.Appendf(nil, "%d %s%s%s", len(want.pkg), want.pkg, want.lock, n.cfg.Registry))
 	dir := filepath.Join(n.cfg.CacheDir, "npm-"+hex.EncodeToString(sum[:16]))
-	if _, err := os.Stat(filepath.Join(dir, "complete")); err == nil {
+	if n.fresh(dir, want) {
 		return dir, nil
 	}
 	npm := n.cfg.NPM
@@ -90,15 +91,87 @@ func (n *installer) installed(ctx context.Context, want *manifest) (string, erro
 	case <-limited.Done():
 		return "", deploy.Errorf(deploy.CodeBusy, "Try again in a minute.", "other packages are still being installed")
 	}
-	if _, err := os.Stat(filepath.Join(dir, "complete")); err == nil {
+	if n.fresh(dir, want) {
 		return dir, nil
 	}
+	// One that is too old makes room under a name of its own: a bundle that is being made
+	// of it goes on reading.
+	_ = os.Rename(dir, filepath.Join(n.cfg.CacheDir, "stale-"+rand.Text()))
 	err := n.install(limited, npm, dir, want)
+	n.prune()
 	if limited.Err() != nil && ctx.Err() == nil {
 		return "", deploy.Errorf(deploy.CodeTimeout, "Name fewer or smaller packages in package.json, or try again.",
 			"installing the packages took longer than %s (limit: install timeout)", n.cfg.InstallTimeout).Caused(err)
 	}
 	return dir, err
+}
+
+// fresh tells whether there is a complete installation that may be used, and notes
+// that it is. Without a lock file what "^1.0.0" means changes, so it ages.
+func (n *installer) fresh(dir string, want *manifest) bool {
+	info, err := os.Stat(filepath.Join(dir, "complete"))
+	if err != nil || want.lock == nil && time.Since(info.ModTime()) > n.cfg.MaxInstallAge {
+		return false
+	}
+	now := time.Now()
+	_ = os.Chtimes(dir, now, now) // when it was last used, for prune
+	return true
+}
+
+// unusedFor is how long an installation must have lain unused to be removed: a bundle,
+// of this process or another, may be reading it.
+const unusedFor = time.Hour
+
+// prune removes what was left behind, and the longest unused installations while the
+// cache is larger than it may be.
+func (n *installer) prune() {
+	type old struct {
+		path string
+		size int64
+		used time.Time
+	}
+	var all []old
+	var total int64
+	entries, _ := os.ReadDir(n.cfg.CacheDir)
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil || !e.IsDir() {
+			continue
+		}
+		path := filepath.Join(n.cfg.CacheDir, e.Name())
+		idle := time.Since(info.ModTime()) > unusedFor
+		left := strings.HasPrefix(e.Name(), "stale-") || strings.HasPrefix(e.Name(), "installing-")
+		if idle && left {
+			_ = os.RemoveAll(path)
+			continue
+		}
+		size := folderSize(path)
+		total += size
+		if idle && strings.HasPrefix(e.Name(), "npm-") { // npm's own cache too
+			all = append(all, old{path, size, info.ModTime()})
+		}
+	}
+	slices.SortFunc(all, func(x, y old) int { return x.used.Compare(y.used) })
+	for _, o := range all {
+		if total <= n.cfg.MaxCacheBytes {
+			return
+		}
+		if os.RemoveAll(o.path) == nil {
+			total -= o.size
+		}
+	}
+}
+
+func folderSize(dir string) (total int64) {
+	_ = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
+		if err == nil && e.Type().IsRegular() {
+			if info, err := e.Info(); err == nil {
+				total += info.Size()
+			}
+		}
+		return nil // what vanishes meanwhile weighs nothing
+	})
+	return total
 }
 
 // install works in a folder of its own and renames it when everything is right.
@@ -229,15 +302,7 @@ func (n *installer) watch(dir string, done <-chan struct{}, kill context.CancelC
 }
 
 func (n *installer) checkSize(dir string) error {
-	var total int64
-	_ = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
-		if err == nil && e.Type().IsRegular() {
-			if info, err := e.Info(); err == nil {
-				total += info.Size()
-			}
-		}
-		return nil // what vanishes meanwhile is npm's business
-	})
+	total := folderSize(dir)
 	if total <= n.cfg.MaxInstallBytes {
 		return nil
 	}

@@ -284,6 +284,9 @@ func (l *loader) load(name string, with map[string]string) (api.OnLoadResult, er
 	code := string(raw)
 	switch kind {
 	case api.LoaderJS, api.LoaderJSX, api.LoaderTS, api.LoaderTSX:
+		if own, differs := l.ownOptions(name, kind); differs {
+			return l.loadOwn(name, code, kind, own)
+		}
 		if code, err = l.tame(name, code, kind); err != nil {
 			return api.OnLoadResult{}, err
 		}
@@ -292,6 +295,37 @@ func (l *loader) load(name string, with map[string]string) (api.OnLoadResult, er
 		code = hideSourceMap(code, "\n/*# sourceMappingURL=hidden: */")
 	}
 	return api.OnLoadResult{Contents: &code, Loader: kind, PluginData: name}, nil
+}
+
+// ownOptions tells whether a file is ruled by another tsconfig than the entry, with
+// other compiler options. esbuild takes one text of options for a whole bundle.
+func (l *loader) ownOptions(name string, kind api.Loader) (string, bool) {
+	if kind != api.LoaderTS && kind != api.LoaderTSX && path.Ext(name) != ".jsx" {
+		return "", false
+	}
+	d := l.files.dir(path.Dir(name))
+	if d == nil {
+		return "", false
+	}
+	raw := (&query{resolver: l.res}).tsconfigFor(d).raw()
+	return raw, raw != l.scan.TsconfigRaw
+}
+
+// loadOwn turns such a file into JavaScript by its own options, with its source map
+// inside, which the bundle's is made of.
+func (l *loader) loadOwn(name, code string, kind api.Loader, raw string) (api.OnLoadResult, error) {
+	opts := l.scan
+	opts.TsconfigRaw, opts.Loader, opts.Define, opts.MinifySyntax, opts.KeepNames = raw, kind, nil, false, false
+	opts.Sourcemap, opts.SourcesContent, opts.Sourcefile = api.SourceMapInline, api.SourcesContentInclude, nsFile+":"+name
+	res := api.Transform(code, opts)
+	if len(res.Errors) > 0 {
+		return api.OnLoadResult{Errors: res.Errors, Warnings: res.Warnings}, nil
+	}
+	text, err := l.tame(name, string(res.Code), api.LoaderJS)
+	if err != nil {
+		return api.OnLoadResult{}, err
+	}
+	return api.OnLoadResult{Contents: &text, Loader: api.LoaderJS, Warnings: res.Warnings, PluginData: name}, nil
 }
 
 // hideSourceMap keeps esbuild from reading the source map that a file names: it opens
