@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/pressly/goose/v3"
-	_ "modernc.org/sqlite" // the driver
+	"modernc.org/sqlite"
 
 	"github.com/hourglass-mcp/hourglass/internal/deploy"
 )
@@ -196,9 +196,9 @@ func dsn(path string) string {
 // prepare brings the database to the schema of this program and checks that the key
 // is its key.
 func (s *Store) prepare(ctx context.Context, db *sql.DB) error {
-	var version int
-	if err := db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
-		return fmt.Errorf("the database can't be read (it may be damaged): %w", err)
+	version, err := schemaOf(ctx, db)
+	if err != nil {
+		return err
 	}
 	switch {
 	case version > schemaVersion:
@@ -209,6 +209,37 @@ func (s *Store) prepare(ctx context.Context, db *sql.DB) error {
 		}
 	}
 	return s.checkKey(ctx, db)
+}
+
+// schemaOf opens the first connection. Where several processes make a database at
+// once, the change to WAL finds it locked, and SQLite does not wait for that lock
+// whatever busy_timeout says (seen on a loaded machine): we do.
+func schemaOf(ctx context.Context, db *sql.DB) (version int, err error) {
+	for until := time.Now().Add(10 * time.Second); ; {
+		err = db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version)
+		if err == nil || !isBusy(err) || time.Now().After(until) {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	switch {
+	case isBusy(err):
+		return 0, fmt.Errorf("the database is held by another process: %w", err)
+	case err != nil:
+		return 0, fmt.Errorf("the database can't be read (it may be damaged): %w", err)
+	}
+	return version, nil
+}
+
+// isBusy tells whether another connection holds the database (SQLITE_BUSY and its kin).
+func isBusy(err error) bool {
+	const busy = 5
+	e, ok := errors.AsType[*sqlite.Error](err)
+	return ok && e.Code()&0xff == busy
 }
 
 func migrate(ctx context.Context, db *sql.DB) error {
