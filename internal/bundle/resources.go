@@ -15,6 +15,7 @@ import (
 var (
 	resourceName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
 	className    = regexp.MustCompile(`^[\pL_$][\pL\pN_$]*$`)
+	cronForm     = regexp.MustCompile(`^[0-9A-Za-z*,/#-]+(?:\s+[0-9A-Za-z*,/#-]+){4}$`)
 	tableName    = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,63}$`)
 )
 
@@ -34,6 +35,12 @@ func (j *job) settleResources() (bindings []deploy.Binding) {
 		r.Crons, r.HasCrons = stringList(list), true
 		if len(r.Crons) != len(list) || list == nil {
 			j.set.wrong("triggers.crons", "a list of cron expressions")
+		}
+		for i, cron := range r.Crons {
+			// What the five fields may say is the API's business; that there are five is known.
+			if !cronForm.MatchString(strings.TrimSpace(cron)) {
+				j.set.wrong(fmt.Sprintf("triggers.crons[%d]", i), `a cron expression of five fields, such as "*/5 * * * *"`)
+			}
 		}
 	}
 	if len(r.Databases) > 0 || len(r.Consumers) > 0 || r.HasCrons || len(r.Objects) > 0 {

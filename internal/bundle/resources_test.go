@@ -144,6 +144,7 @@ func TestResourceMistakes(t *testing.T) {
 		`"queues": {"consumers": [{"queue": "q", "max_retries": -1}]}`:             {deploy.CodeConfigInvalid, []string{"max_retries"}},
 		`"queues": {"consumers": [{"queue": "q", "type": "http_pull"}]}`:           {deploy.CodeConfigInvalid, []string{"type", "worker"}},
 		`"triggers": {"crons": "* * * * *"}`:                                       {deploy.CodeConfigInvalid, []string{"triggers.crons"}},
+		`"triggers": {"crons": ["1 * * * *", "bad cron"]}`:                         {deploy.CodeConfigInvalid, []string{"triggers.crons[1]", "five fields"}},
 		`"triggers": {"crons": [5]}`:                                               {deploy.CodeConfigInvalid, []string{"triggers.crons"}},
 		`"durable_objects": {"bindings": [{"name": "R", "class_name": "Room"}]}`:   {deploy.CodeConfigInvalid, []string{"Room", "no migration", "new_sqlite_classes"}},
 		`"migrations": [{"tag": "v1", "new_classes": ["Room"]}]`:                   {deploy.CodeNotSupported, []string{"new_classes", "10097", "new_sqlite_classes"}},
