@@ -3,6 +3,7 @@ package sandbox_test
 import (
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -192,4 +193,30 @@ func lockOf(dir string) int {
 		}
 	}
 	return -1
+}
+
+// TestOutbound: a Worker reaches neither this machine nor its network, unless the
+// operator allows it.
+func TestOutbound(t *testing.T) {
+	secret := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("metadata")) }))
+	defer secret.Close()
+	port := secret.URL[strings.LastIndex(secret.URL, ":"):]
+	code := `import { connect } from "cloudflare:sockets";
+export default { async fetch(r, env) {
+  const reached = [];
+  for (const host of ["127.0.0.1", "localhost", "[::1]", "0.0.0.0", "169.254.169.254", "10.0.0.1", "192.168.0.1", "2130706433", "[::ffff:127.0.0.1]"]) {
+    try { reached.push(host + " " + (await (await fetch("http://" + host + "` + port + `/", { signal: AbortSignal.timeout(1500) })).text())); } catch {}
+  }
+  try { const s = connect("127.0.0.1` + port + `"); await s.opened; reached.push("socket"); } catch {}
+  return new Response(reached.join());
+} };`
+	for allowed, want := range map[bool]string{false: "", true: "127.0.0.1 metadata"} {
+		s := box(t, sandbox.Config{ChallengeK: 1, ChallengeG: 1, AllowPrivateNetwork: allowed})
+		o := on{t, s, grant(t, s)}
+		host := o.deploy("w", code, nil)
+		status, body, _ := edge(t, s, host, "/")
+		if status != 200 || allowed != strings.Contains(body, "metadata") || !strings.HasPrefix(body, want) || !allowed && body != "" {
+			t.Errorf("allowed %v: %d %q", allowed, status, body)
+		}
+	}
 }

@@ -29,6 +29,7 @@ import (
 	"github.com/hourglass-mcp/hourglass/internal/cloudflare/pow"
 	"github.com/hourglass-mcp/hourglass/internal/peertest"
 	"github.com/hourglass-mcp/hourglass/internal/sandbox"
+	"github.com/hourglass-mcp/hourglass/internal/sandbox/workerd"
 )
 
 // answer is the API's envelope.
@@ -471,7 +472,12 @@ func TestManyAtOnce(t *testing.T) {
 func TestKillLeavesNoRuntime(t *testing.T) {
 	if os.Getenv("HOURGLASS_SANDBOX_CHILD") != "" {
 		s := box(t, sandbox.Config{})
-		live(t, s, grant(t, s), "w", says("x"))
+		o := on{t, s, grant(t, s)}
+		live(t, s, o.g, "w", says("x"))
+		kv := o.made("/storage/kv/namespaces", `{"title":"kv"}`, "id")
+		o.call(http.MethodPut, "/storage/kv/namespaces/"+kv+"/values/k", "v")
+		q := o.made("/queues", `{"queue_name":"q"}`, "queue_id")
+		o.call(http.MethodPost, "/queues/"+q+"/messages", `{"body":1}`)
 		fmt.Println("UP")
 		select {}
 	}
@@ -493,6 +499,10 @@ func TestKillLeavesNoRuntime(t *testing.T) {
 	for lines.Scan() && lines.Text() != "UP" {
 	}
 	left := runtimes(cmd.Process.Pid)
+	data := dataOf(cmd.Process.Pid)
+	if len(left) != 0 && (len(left) < 3 || len(data) != 1) {
+		t.Errorf("runtimes %v, folders %v", left, data)
+	}
 	if len(left) == 0 {
 		peertest.Skip(t, "the child's runtime can't be seen on this system")
 	}
@@ -501,11 +511,35 @@ func TestKillLeavesNoRuntime(t *testing.T) {
 	for range 100 {
 		left = slices.DeleteFunc(left, func(pid int) bool { return syscall.Kill(pid, 0) != nil })
 		if len(left) == 0 {
-			return
+			break
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	t.Errorf("runtimes were left behind: %v", left)
+	if len(left) != 0 {
+		t.Errorf("runtimes were left behind: %v", left)
+	}
+	workerd.Sweep("") // as the next start does
+	for _, dir := range data {
+		if _, err := os.Stat(dir); err == nil {
+			t.Errorf("data was left behind in %s", dir)
+		}
+	}
+}
+
+// dataOf gives the accounts' folders that a process holds.
+func dataOf(pid int) []string {
+	var out []string
+	fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	for _, fd := range fds {
+		to, err := os.Readlink(fd)
+		if err != nil || filepath.Base(to) != "lock" {
+			continue
+		}
+		if _, err := os.Stat(filepath.Join(filepath.Dir(to), "stores")); err == nil {
+			out = append(out, filepath.Dir(to))
+		}
+	}
+	return out
 }
 
 // runtimes gives the children of a process that are a runtime.
