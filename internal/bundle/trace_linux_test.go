@@ -91,6 +91,9 @@ func checkTrace(t *testing.T, trace, root string) {
 		if call == nil || text == nil {
 			continue
 		}
+		if strings.Contains(line, "readlinkat resumed>") {
+			continue // the text is what the link says; its address is in the line that was interrupted
+		}
 		calls++
 		name := text[1]
 		switch {

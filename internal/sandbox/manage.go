@@ -42,6 +42,8 @@ func (s *Sandbox) manageHandler() http.Handler {
 	mux.HandleFunc("GET /workers", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, s.workerViews()) })
 	mux.HandleFunc("POST /clock", s.postClock)
 	mux.HandleFunc("POST /cron", s.postCron)
+	mux.HandleFunc("GET /faults", s.getFaults)
+	mux.HandleFunc("PUT /faults", s.putFaults)
 	mux.HandleFunc("POST /accounts/{id}/claim", s.postClaim)
 	mux.HandleFunc("GET /challenge", func(w http.ResponseWriter, _ *http.Request) {
 		s.mu.Lock()

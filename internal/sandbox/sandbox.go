@@ -75,6 +75,7 @@ type Sandbox struct {
 	dash        string // address of the claim page
 
 	servers []*http.Server
+	faults  faults
 	serving sync.WaitGroup
 	stop    context.CancelFunc
 	ctx     context.Context //nolint:containedctx // the life of the sandbox, which outlasts every call
@@ -149,7 +150,7 @@ func (s *Sandbox) Start(ctx context.Context) error {
 		handler http.Handler
 		url     *string
 	}{
-		{s.cfg.Addr, s.apiHandler(), &api},
+		{s.cfg.Addr, s.unkind(s.apiHandler()), &api},
 		{s.cfg.EdgeAddr, s.edgeHandler(), &edge},
 		{s.cfg.ManageAddr, s.manageHandler(), &manage},
 		{"127.0.0.1:0", s.dashHandler(), &s.dash},

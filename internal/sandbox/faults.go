@@ -1,0 +1,244 @@
+package sandbox
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// The kinds of faults. Those "before" keep the request from having any effect; those
+// "after" let it have its effect and spoil the answer.
+const (
+	faultLatency     = "latency"      // answers late
+	faultRateLimited = "rate_limited" // 429, before
+	faultServerError = "server_error" // 500 in the API's form, before
+	faultBadGateway  = "bad_gateway"  // 502 with a page of HTML, before
+	faultErrorsNull  = "errors_null"  // success:false without a reason, before
+	faultResetBefore = "reset_before" // the connection is cut, before
+	faultResetAfter  = "reset_after"  // the connection is cut, after
+	faultTruncated   = "truncated"    // the answer ends in its middle, after
+	faultNotJSON     = "not_json"     // the answer is no JSON, after
+	faultToken       = "token_refused"
+	faultExpired     = "account_ends" // the account is over from now on
+)
+
+func faultKinds() []string {
+	return []string{
+		faultLatency, faultRateLimited, faultServerError, faultBadGateway, faultErrorsNull, faultResetBefore, faultResetAfter,
+		faultTruncated, faultNotJSON, faultToken, faultExpired,
+	}
+}
+
+// faultRule says what goes wrong, where and how often.
+type faultRule struct {
+	// Endpoint is a method and a path below /client/v4 in which * is one part, such as
+	// "PUT /accounts/*/workers/scripts/*", or "*" for all.
+	Endpoint string `json:"endpoint"`
+	Kind     string `json:"kind"`
+	// Rate is the share of matching requests, 0 to 1; default 1.
+	Rate *float64 `json:"rate,omitempty"`
+	// Times bounds how often it happens; 0: no bound.
+	Times int `json:"times,omitempty"`
+	// LatencyMS is for latency; RetryAfter, in seconds, for rate_limited (0: not sent).
+	LatencyMS  int `json:"latency_ms,omitempty"`
+	RetryAfter int `json:"retry_after,omitempty"`
+}
+
+// faultPlan is how unkind the API is. Equal seeds give equal faults for equal requests.
+type faultPlan struct {
+	Seed  uint64      `json:"seed"`
+	Rules []faultRule `json:"rules"`
+}
+
+// faults is the plan at work.
+type faults struct {
+	mu   sync.Mutex
+	plan faultPlan
+	rng  *rand.Rand
+	met  map[string]int // by kind
+	left []int          // of each rule, where it is bounded
+}
+
+// MildFaults is a plan that a good client does not notice: now and then an answer is
+// late, or asks to come again, where that is safe.
+func MildFaults(seed uint64) string {
+	return fmt.Sprintf(`{"seed":%d,"rules":[{"endpoint":"*","kind":"latency","rate":0.05,"latency_ms":30},`+
+		`{"endpoint":"GET *","kind":"server_error","rate":0.03},{"endpoint":"GET *","kind":"reset_before","rate":0.02},`+
+		`{"endpoint":"PUT /accounts/*/workers/scripts/*","kind":"bad_gateway","rate":0.05}]}`, seed)
+}
+
+func (f *faults) set(p faultPlan) error {
+	for i, r := range p.Rules {
+		switch {
+		case !slices.Contains(faultKinds(), r.Kind):
+			return fmt.Errorf("rule %d: the kind %q is not known; there are %s", i, r.Kind, strings.Join(faultKinds(), ", "))
+		case r.Endpoint == "":
+			return fmt.Errorf("rule %d has no endpoint: give a method and a path, or *", i)
+		case r.Rate != nil && (*r.Rate < 0 || *r.Rate > 1):
+			return fmt.Errorf("rule %d: rate lies between 0 and 1", i)
+		case r.LatencyMS < 0 || r.LatencyMS > 60_000 || r.RetryAfter < 0 || r.Times < 0:
+			return fmt.Errorf("rule %d: latency_ms lies between 0 and 60000, the others are not negative", i)
+		}
+		if _, err := path.Match(r.Endpoint, ""); err != nil {
+			return fmt.Errorf("rule %d: the endpoint can't be understood", i)
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.plan, f.met = p, map[string]int{}
+	f.rng = rand.New(rand.NewPCG(p.Seed, 0)) //nolint:gosec // a plan that can be repeated
+	f.left = make([]int, len(p.Rules))
+	for i, r := range p.Rules {
+		f.left[i] = r.Times
+	}
+	return nil
+}
+
+func (r faultRule) matches(method, p string) bool {
+	if r.Endpoint == "*" {
+		return true
+	}
+	if m, ok := strings.CutSuffix(r.Endpoint, " *"); ok {
+		return m == method
+	}
+	ok, err := path.Match(r.Endpoint, method+" "+p)
+	return ok && err == nil
+}
+
+// draw gives the fault of a request, or nil.
+func (f *faults) draw(method, p string) *faultRule {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i := range f.plan.Rules {
+		r := &f.plan.Rules[i]
+		if !r.matches(method, p) || r.Times > 0 && f.left[i] == 0 {
+			continue
+		}
+		if r.Rate != nil && f.rng.Float64() >= *r.Rate {
+			continue
+		}
+		f.left[i]--
+		f.met[r.Kind]++
+		return r
+	}
+	return nil
+}
+
+// unkind puts the faults before the API.
+func (s *Sandbox) unkind(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rule := s.faults.draw(r.Method, strings.TrimPrefix(r.URL.EscapedPath(), "/client/v4"))
+		if rule == nil {
+			next.ServeHTTP(w, r)
+			return
+		}
+		switch rule.Kind {
+		case faultLatency:
+			if sleep(r.Context(), time.Duration(rule.LatencyMS)*time.Millisecond) == nil {
+				next.ServeHTTP(w, r)
+			}
+		case faultResetBefore:
+			panic(http.ErrAbortHandler)
+		case faultResetAfter, faultTruncated, faultNotJSON:
+			s.spoil(w, r, rule.Kind, next)
+		default:
+			_, _ = io.Copy(io.Discard, io.LimitReader(r.Body, maxUpload))
+			s.refuseUnkindly(w, r, rule)
+		}
+	})
+}
+
+// refuseUnkindly answers a request that has no effect.
+func (s *Sandbox) refuseUnkindly(w http.ResponseWriter, r *http.Request, rule *faultRule) {
+	w.Header().Set("Date", s.clock.Now().UTC().Format(http.TimeFormat))
+	switch rule.Kind {
+	case faultRateLimited:
+		e := refuse(http.StatusTooManyRequests, 10429, "Too many requests (a fault that was asked for)")
+		e.retry = time.Duration(rule.RetryAfter) * time.Second
+		s.writeError(w, e)
+	case faultServerError:
+		s.writeError(w, refuse(http.StatusInternalServerError, 10001, "Internal error (a fault that was asked for)"))
+	case faultErrorsNull:
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusInternalServerError)
+		_, _ = io.WriteString(w, `{"success":false,"errors":null,"messages":null,"result":null}`)
+	case faultBadGateway:
+		w.Header().Set("Content-Type", "text/html")
+		w.WriteHeader(http.StatusBadGateway)
+		_, _ = io.WriteString(w, "<html><body><h1>502 Bad Gateway</h1></body></html>")
+	case faultExpired:
+		token, _ := bearer(r)
+		s.mu.Lock()
+		if a := s.byToken[token]; a != nil {
+			a.expiresAt = s.clock.Now()
+		}
+		s.mu.Unlock()
+		s.endExpired()
+		s.writeError(w, errAuth(http.StatusUnauthorized))
+	default: // faultToken
+		s.writeError(w, errAuth(http.StatusUnauthorized))
+	}
+}
+
+// spoil lets a request have its effect and spoils the answer.
+func (s *Sandbox) spoil(w http.ResponseWriter, r *http.Request, kind string, next http.Handler) {
+	kept := &keptAnswer{header: http.Header{}, status: http.StatusOK}
+	next.ServeHTTP(kept, r)
+	if kind == faultResetAfter {
+		panic(http.ErrAbortHandler)
+	}
+	maps.Copy(w.Header(), kept.header)
+	if kind == faultNotJSON {
+		w.Header().Set("Content-Type", "text/html")
+		w.WriteHeader(kept.status)
+		_, _ = io.WriteString(w, "<html>something between us answers</html>")
+		return
+	}
+	w.Header().Set("Content-Length", fmt.Sprint(kept.body.Len()))
+	w.WriteHeader(kept.status)
+	_, _ = w.Write(kept.body.Bytes()[:kept.body.Len()/2])
+	_ = http.NewResponseController(w).Flush()
+	panic(http.ErrAbortHandler)
+}
+
+// keptAnswer is an answer that is not sent yet.
+type keptAnswer struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+// Header implements http.ResponseWriter.
+func (k *keptAnswer) Header() http.Header { return k.header }
+
+// WriteHeader implements http.ResponseWriter.
+func (k *keptAnswer) WriteHeader(status int) { k.status = status }
+
+// Write implements http.ResponseWriter.
+func (k *keptAnswer) Write(p []byte) (int, error) { return k.body.Write(p) }
+
+func (s *Sandbox) getFaults(w http.ResponseWriter, _ *http.Request) {
+	s.faults.mu.Lock()
+	defer s.faults.mu.Unlock()
+	writeJSON(w, http.StatusOK, map[string]any{"seed": s.faults.plan.Seed, "rules": append([]faultRule{}, s.faults.plan.Rules...), "met": maps.Clone(s.faults.met)})
+}
+
+func (s *Sandbox) putFaults(w http.ResponseWriter, r *http.Request) {
+	var in faultPlan
+	if !manageBody(w, r, &in) {
+		return
+	}
+	if err := s.faults.set(in); err != nil {
+		writeJSON(w, http.StatusBadRequest, map[string]string{"error": err.Error()})
+		return
+	}
+	s.getFaults(w, r)
+}
