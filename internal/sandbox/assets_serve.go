@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -246,11 +245,11 @@ func (s *Sandbox) blobOf(v *version, hash string) (blob, bool) {
 
 // openAssets listens for the runtimes' ASSETS bindings on a unix socket of the sandbox.
 func (s *Sandbox) openAssets() error {
-	dir, err := os.MkdirTemp(privateDir(), "hga-")
+	dir, remove, err := workerd.NewDir(privateDir())
 	if err != nil {
 		return err
 	}
-	s.dir = dir
+	s.removeDir = remove
 	s.assetSocket = filepath.Join(dir, "assets")
 	l, err := net.Listen("unix", s.assetSocket)
 	if err != nil {

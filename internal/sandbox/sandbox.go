@@ -69,7 +69,7 @@ type Sandbox struct {
 	manifests  map[string]*assetSession // by completion jwt
 
 	bin         func() (workerd.Binary, error) // once
-	dir         string                         // our own sockets
+	removeDir   func()                         // of our own socket
 	assetSocket string
 	urls        URLs
 	dash        string // address of the claim page
@@ -213,8 +213,8 @@ func (s *Sandbox) Close() error {
 			a.end()
 		}
 		s.serving.Wait()
-		if s.dir != "" {
-			_ = os.RemoveAll(s.dir)
+		if s.removeDir != nil {
+			s.removeDir()
 		}
 	})
 	return nil
