@@ -28,6 +28,7 @@ func plan() map[string][]string {
 		"internal/cloudflare/pow":  {},
 		"internal/tools":           {"internal/deploy"},
 		"internal/web":             {"internal/deploy"},
+		"internal/telemetry":       {"internal/deploy"},
 		"internal/sandbox":         {"internal/sandbox/workerd", "internal/cloudflare/pow"},
 		"internal/sandbox/workerd": {},
 		"internal/peertest":        {"internal/sandbox/workerd"},
