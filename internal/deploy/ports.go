@@ -153,7 +153,9 @@ type Store interface {
 	Sessions(ctx context.Context, principal string, limit int) ([]Session, error)
 
 	// SaveAccount inserts or updates an account by (Target, ID). An update with empty
-	// Token or ClaimURL wipes what was sealed.
+	// Token or ClaimURL wipes what was sealed; what is wiped, or not in use any more,
+	// stays so, whatever an older picture of it says. A session has one account in use: a
+	// new one retires the others and wipes their secrets with the same stroke.
 	SaveAccount(ctx context.Context, a Account) error
 	// Accounts lists a session's accounts, newest first, with their secrets.
 	Accounts(ctx context.Context, sessionID string) ([]Account, error)
