@@ -12,7 +12,7 @@ const sweepBatch = 100
 
 // Pruner is a Store that forgets what was kept long enough.
 type Pruner interface {
-	Prune(ctx context.Context) error
+	Prune(ctx context.Context, now time.Time) error
 }
 
 // RunSweeper sweeps every so often until ctx ends. What went wrong in a pass is told to
@@ -60,7 +60,7 @@ func (s *Service) sweep(ctx context.Context, _ *Lease) error {
 		errs = append(errs, s.tend(ctx, &left[i]))
 	}
 	if p, ok := s.cfg.Store.(Pruner); ok {
-		errs = append(errs, p.Prune(ctx))
+		errs = append(errs, p.Prune(ctx, s.cfg.Now()))
 	}
 	return errors.Join(errs...)
 }

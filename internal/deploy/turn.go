@@ -20,8 +20,8 @@ const (
 	busyRetry = 10 * time.Second
 )
 
-// sessionTurn is the name of the lease of a session.
-func sessionTurn(id string) string { return "session/" + id }
+// sessionTurn is the name of the lease of a session, under which its steps are begun.
+func sessionTurn(id string) string { return id }
 
 // inTurn runs f while it is this call's turn at something named: no other call of this
 // process, and no other process, is in its turn at the same name. It waits for its turn

@@ -82,17 +82,23 @@ func (s *Store) DecideClaim(ctx context.Context, id string, from, to deploy.Clai
 func (s *Store) BeginCall(ctx context.Context, principal, key, args string, at time.Time) (deploy.CallState, []byte, error) {
 	state, result := deploy.CallNew, []byte(nil)
 	err := s.change(ctx, string(place("call", principal, key)), func(tx *sql.Tx, _ int64) error {
-		var had string
+		var had, owner, mark string
 		var lease int64
 		var kept []byte
 		state, result = deploy.CallNew, nil
-		found, err := one(ctx, tx, []any{&had, &lease, &kept}, "SELECT args, lease_at, result FROM calls WHERE principal = $1 AND idem_key = $2", principal, key)
+		found, err := one(ctx, tx, []any{&had, &owner, &lease, &kept, &mark},
+			"SELECT args, owner, lease_at, result, mark FROM calls WHERE principal = $1 AND idem_key = $2", principal, key)
 		age := at.Sub(moment(lease))
 		switch {
 		case err != nil:
 			return err
 		case !found:
-		case kept == nil && age > s.cfg.CallLease || age > s.cfg.CallTTL:
+		case age > s.cfg.CallTTL:
+			mark = ""
+		case kept == nil && (owner == "" || age > s.cfg.CallLease):
+			if had != args {
+				mark = ""
+			}
 		case had != args:
 			return deploy.Errorf(deploy.CodeIdempotency, "Use a new idempotency key for a different call, or repeat the first call exactly.",
 				"this idempotency key was used for a call with other arguments")
@@ -104,22 +110,41 @@ func (s *Store) BeginCall(ctx context.Context, principal, key, args string, at t
 			result, err = s.seal.open(kept, place("calls", "result", principal, key))
 			return err
 		}
-		_, err = run(ctx, tx, `INSERT INTO calls (principal, idem_key, args, owner, lease_at, result) VALUES ($1, $2, $3, $4, $5, NULL)
-			ON CONFLICT (principal, idem_key) DO UPDATE SET args = excluded.args, owner = excluded.owner, lease_at = excluded.lease_at, result = NULL`,
-			principal, key, args, s.owner, millis(at))
+		if mark != "" {
+			result = []byte(mark)
+		}
+		_, err = run(ctx, tx, `INSERT INTO calls (principal, idem_key, args, owner, lease_at, result, mark) VALUES ($1, $2, $3, $4, $5, NULL, $6)
+			ON CONFLICT (principal, idem_key) DO UPDATE SET args = excluded.args, owner = excluded.owner, lease_at = excluded.lease_at, result = NULL, mark = excluded.mark`,
+			principal, key, args, s.owner, millis(at), mark)
 		return err
 	})
 	return state, result, err
 }
 
+// MarkCall implements deploy.Store.
+func (s *Store) MarkCall(ctx context.Context, principal, key string, mark []byte, at time.Time) error {
+	n, err := s.exec(ctx, `UPDATE calls SET lease_at = $1, mark = CASE WHEN $2 = '' THEN mark ELSE $3 END
+		WHERE principal = $4 AND idem_key = $5 AND owner = $6 AND result IS NULL`,
+		millis(at), string(mark), string(mark), principal, key, s.owner)
+	if err == nil && n == 0 {
+		return deploy.Errorf(deploy.CodeBusy, "Make the same call again: it waits for the other one, and gives its result.",
+			"this call took too long, and its idempotency key was handed to another one meanwhile")
+	}
+	return err
+}
+
 // FinishCall implements deploy.Store. A key that another process took over meanwhile
-// is left to it.
+// is left to it. One that is free again keeps its mark, where it has one.
 func (s *Store) FinishCall(ctx context.Context, principal, key string, result []byte) error {
 	if _, err := s.use(ctx); err != nil {
 		return err
 	}
 	if result == nil {
-		_, err := s.exec(ctx, "DELETE FROM calls WHERE principal = $1 AND idem_key = $2 AND owner = $3", principal, key, s.owner)
+		_, err := s.exec(ctx, "DELETE FROM calls WHERE principal = $1 AND idem_key = $2 AND owner = $3 AND mark = ''", principal, key, s.owner)
+		if err != nil {
+			return err
+		}
+		_, err = s.exec(ctx, "UPDATE calls SET owner = '' WHERE principal = $1 AND idem_key = $2 AND owner = $3", principal, key, s.owner)
 		return err
 	}
 	_, err := s.exec(ctx, "UPDATE calls SET result = $1 WHERE principal = $2 AND idem_key = $3 AND owner = $4",

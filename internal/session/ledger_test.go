@@ -354,7 +354,10 @@ func abandoned(t *testing.T, s *session.Store) {
 	is(ids(0, 10), "s_b s_a")
 	must(t, s.Settle(ctx, again, deploy.Settlement{StepID: "2", State: deploy.StepFailed}))
 	is(ids(0, 10), "s_a")
-	c.State = deploy.AccountExpired
+	c.State = deploy.AccountClaimed
+	must(t, s.SaveAccount(ctx, c))
+	is(ids(9999, 10), "s_c s_a") // its claim link is to be wiped
+	c.Token, c.ClaimURL = "", ""
 	must(t, s.SaveAccount(ctx, c))
 	is(ids(9999, 10), "s_a")
 }

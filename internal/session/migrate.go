@@ -12,7 +12,7 @@ import (
 var migrations embed.FS
 
 // schemaVersion is the newest migration.
-const schemaVersion = 2
+const schemaVersion = 3
 
 var blob = regexp.MustCompile(`\bBLOB\b`)
 

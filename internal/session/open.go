@@ -31,8 +31,8 @@ type Config struct {
 	MaxArtifactBytes int64
 	// CallTTL is how long the result under an idempotency key is kept. Default 24 hours.
 	CallTTL time.Duration
-	// CallLease is how long a running call holds its key when its process is gone.
-	// Default 5 minutes.
+	// CallLease is how long a running call holds its key when its process is gone: three
+	// times as long as it takes to renew its hold. Default 30 s.
 	CallLease time.Duration
 	// Now is the clock that ages and hours are reckoned by; leases go by the store's own.
 	Now func() time.Time
@@ -67,7 +67,7 @@ func Open(_ context.Context, cfg Config) (*Store, error) {
 	setDefault(&cfg.ArtifactTTL, 7*24*time.Hour)
 	setDefault(&cfg.RecordTTL, 90*24*time.Hour)
 	setDefault(&cfg.CallTTL, 24*time.Hour)
-	setDefault(&cfg.CallLease, 5*time.Minute)
+	setDefault(&cfg.CallLease, 30*time.Second)
 	if cfg.MaxArtifactBytes == 0 {
 		cfg.MaxArtifactBytes = 512 << 20
 	}

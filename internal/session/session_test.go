@@ -267,8 +267,24 @@ func suite(t *testing.T, fresh func(t *testing.T) *session.Store) {
 		must(t, s.FinishCall(ctx, "me", "free", nil))
 		begin("free", "b", 1, deploy.CallNew)
 		begin("dead", "a", 0, deploy.CallNew)
-		begin("dead", "a", 299, deploy.CallRunning)
-		begin("dead", "b", 301, deploy.CallNew) // its process is gone
+		begin("dead", "a", 29, deploy.CallRunning)
+		must(t, s.MarkCall(ctx, "me", "dead", []byte("mark"), at(29)))
+		must(t, s.MarkCall(ctx, "me", "dead", nil, at(30)))
+		begin("dead", "a", 59, deploy.CallRunning)
+		if got := begin("dead", "a", 61, deploy.CallNew); string(got) != "mark" { // its process is gone
+			t.Errorf("mark %q", got)
+		}
+		must(t, s.FinishCall(ctx, "me", "dead", nil))
+		wantCode(t, s.MarkCall(ctx, "me", "dead", nil, at(62)), deploy.CodeBusy)
+		if got := begin("dead", "a", 62, deploy.CallNew); string(got) != "mark" {
+			t.Errorf("mark %q of a call that failed", got)
+		}
+		if got := begin("dead", "b", 93, deploy.CallNew); got != nil {
+			t.Errorf("mark %q of a call with other arguments", got)
+		}
+		must(t, s.FinishCall(ctx, "me", "dead", []byte("result")))
+		wantCode(t, s.MarkCall(ctx, "me", "dead", nil, at(94)), deploy.CodeBusy)
+		wantCode(t, s.MarkCall(ctx, "you", "dead", nil, at(94)), deploy.CodeBusy)
 		begin("k", "b", 24*3600+3, deploy.CallNew)
 	})
 	t.Run("terms", func(t *testing.T) {

@@ -211,7 +211,7 @@ func putDeployment(ctx context.Context, q querier, d deploy.Deployment) error {
 			check_json, serving, added)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, (SELECT COALESCE(MAX(added), 0) + 1 FROM deployments WHERE session_id = $13))
 		ON CONFLICT (id) DO UPDATE SET host = excluded.host, url = excluded.url, version_id = excluded.version_id,
-			check_json = excluded.check_json, serving = excluded.serving`,
+			bundle_id = excluded.bundle_id, digest = excluded.digest, check_json = excluded.check_json, serving = excluded.serving`,
 		d.ID, d.SessionID, d.AccountID, d.Worker, clean(d.Host), clean(d.URL), clean(d.VersionID), d.BundleID, d.Digest, millis(d.CreatedAt),
 		check, d.Serving, d.SessionID)
 	return err
