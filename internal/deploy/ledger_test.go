@@ -135,8 +135,10 @@ func (m *memStore) Abandoned(ctx context.Context, t time.Time, limit int) ([]dep
 	}
 	var out []deploy.Session
 	for _, sess := range m.sessions {
-		_, held := m.leases[sess.ID]
-		left := !held && slices.ContainsFunc(m.steps, func(s deploy.Step) bool { return s.SessionID == sess.ID && !s.State.Settled() })
+		if l, ok := m.leases[sess.ID]; ok && time.Now().Before(l.Until) {
+			continue
+		}
+		left := slices.ContainsFunc(m.steps, func(s deploy.Step) bool { return s.SessionID == sess.ID && !s.State.Settled() })
 		over := slices.ContainsFunc(m.accounts, func(a deploy.Account) bool {
 			return a.SessionID == sess.ID && a.ExpiresAt.Before(t) && (a.State == deploy.AccountCurrent || !a.Token.Empty() || !a.ClaimURL.Empty())
 		})
