@@ -110,9 +110,24 @@ type SessionStatus struct {
 	Phase       Phase              `json:"phase"`
 	Deployments []DeploymentStatus `json:"deployments"`
 	// Retired counts accounts that the session used before.
-	Retired int      `json:"retired_accounts,omitempty"`
-	Claim   string   `json:"claim,omitempty"` // a ClaimState, or ""
-	Next    NextStep `json:"next"`
+	Retired int    `json:"retired_accounts,omitempty"`
+	Claim   string `json:"claim,omitempty"` // a ClaimState, or ""
+	// Steps are remote steps of which it is not known what became of them.
+	Steps    []StepStatus `json:"steps,omitempty"`
+	Warnings []string     `json:"warnings,omitempty"`
+	Next     NextStep     `json:"next"`
+}
+
+// StepUnresolved is the state of a step that is being taken, or that the API could not
+// be asked about yet. The other state that a status names is StepLost.
+const StepUnresolved = "unresolved"
+
+// StepStatus is a remote step that ended nowhere.
+type StepStatus struct {
+	Kind  StepKind `json:"kind"`
+	What  string   `json:"what,omitempty"`
+	State string   `json:"state"`          // StepUnresolved or StepLost
+	Note  string   `json:"note,omitempty"` // what it means, for the user
 }
 
 // DeploymentStatus is the state of one deployment, the newest of its Worker.
@@ -142,6 +157,7 @@ type ClaimResult struct {
 	MinutesLeft int
 	// PageURL is where the human decides: our own page, never Cloudflare's. The door
 	// gives it to the client to open, or puts it into the sentence for the user.
-	PageURL string
-	Next    NextStep
+	PageURL  string
+	Warnings []string
+	Next     NextStep
 }

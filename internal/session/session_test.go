@@ -59,8 +59,9 @@ func someAccount(id, sess string) deploy.Account {
 	}
 }
 
-// suite is what every home of sessions must do; part 4 adds a second one.
-func suite(t *testing.T, fresh func(t *testing.T) deploy.Store) {
+// suite is what every home of sessions must do.
+func suite(t *testing.T, fresh func(t *testing.T) *session.Store) {
+	ledgerSuite(t, fresh)
 	t.Run("sessions", func(t *testing.T) {
 		s, ctx := fresh(t), t.Context()
 		a, b := someSession("s_a", "me", 1), someSession("s_b", "me", 2)
@@ -99,41 +100,75 @@ func suite(t *testing.T, fresh func(t *testing.T) deploy.Store) {
 	t.Run("accounts", func(t *testing.T) {
 		s, ctx := fresh(t), t.Context()
 		must(t, s.SaveSession(ctx, someSession("s_a", "me", 1)))
+		must(t, s.SaveSession(ctx, someSession("s_b", "me", 1)))
 		first, second := someAccount("1", "s_a"), someAccount("2", "s_a")
 		second.ExpiresAt = at(7200)
+		has := func(want ...deploy.Account) {
+			t.Helper()
+			got, err := s.Accounts(ctx, "s_a")
+			must(t, err)
+			same(t, got, append([]deploy.Account{}, want...))
+		}
+		has()
 		must(t, s.SaveAccount(ctx, first))
+		has(first)
+		claimed := first
+		claimed.State, claimed.Token = deploy.AccountClaimed, ""
+		must(t, s.SaveAccount(ctx, claimed))
+		has(claimed)
+		must(t, s.SaveAccount(ctx, first)) // an older picture of it
+		has(claimed)
 		must(t, s.SaveAccount(ctx, second))
-		got, err := s.Accounts(ctx, "s_a")
-		must(t, err)
-		same(t, got, []deploy.Account{second, first})
-		first.State, first.Token = deploy.AccountClaimed, ""
-		must(t, s.SaveAccount(ctx, first))
-		got, err = s.Accounts(ctx, "s_a")
-		must(t, err)
-		same(t, got, []deploy.Account{second, first})
+		has(second, claimed)
+		foreign := first
+		foreign.SessionID, foreign.Name = "s_b", "taken"
+		wantCode(t, s.SaveAccount(ctx, foreign), deploy.CodeStore)
+		has(second, claimed)
 		n, err := s.WipeExpired(ctx, at(3601))
 		must(t, err)
-		if n != 1 {
+		claimed.ClaimURL = ""
+		if has(second, claimed); n != 1 {
 			t.Errorf("wiped %d", n)
 		}
-		first.ClaimURL = ""
-		got, err = s.Accounts(ctx, "s_a")
-		must(t, err)
-		same(t, got, []deploy.Account{second, first})
 		n, err = s.WipeExpired(ctx, at(7201))
 		must(t, err)
-		second.Token, second.ClaimURL, second.State = "", "", deploy.AccountExpired
-		got, err = s.Accounts(ctx, "s_a")
-		must(t, err)
-		if same(t, got, []deploy.Account{second, first}); n != 1 {
+		expired := second
+		expired.Token, expired.ClaimURL, expired.State = "", "", deploy.AccountExpired
+		if has(expired, claimed); n != 1 {
 			t.Errorf("wiped %d", n)
 		}
 		if n, _ = s.WipeExpired(ctx, at(9999)); n != 0 {
 			t.Errorf("wiped %d again", n)
 		}
+		must(t, s.SaveAccount(ctx, second))
+		has(expired, claimed)
 		none, err := s.Accounts(ctx, "s_none")
 		if must(t, err); len(none) != 0 {
 			t.Errorf("%v", none)
+		}
+	})
+	t.Run("one account in use", func(t *testing.T) {
+		s, ctx := fresh(t), t.Context()
+		must(t, s.SaveSession(ctx, someSession("s_a", "me", 1)))
+		must(t, s.SaveAccount(ctx, someAccount("0", "s_a")))
+		var wg sync.WaitGroup
+		for i := range 8 {
+			wg.Go(func() {
+				if err := s.SaveAccount(ctx, someAccount(fmt.Sprint(i+1), "s_a")); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		all, err := s.Accounts(ctx, "s_a")
+		must(t, err)
+		for i, a := range all {
+			if inUse := a.State == deploy.AccountCurrent; inUse != (i == 0) || inUse == a.Token.Empty() || inUse == a.ClaimURL.Empty() {
+				t.Errorf("%d of %d: %q %v", i, len(all), a.State, a.Token.Empty())
+			}
+		}
+		if len(all) != 9 {
+			t.Errorf("%d accounts", len(all))
 		}
 	})
 	t.Run("deployments", func(t *testing.T) {
@@ -232,8 +267,24 @@ func suite(t *testing.T, fresh func(t *testing.T) deploy.Store) {
 		must(t, s.FinishCall(ctx, "me", "free", nil))
 		begin("free", "b", 1, deploy.CallNew)
 		begin("dead", "a", 0, deploy.CallNew)
-		begin("dead", "a", 299, deploy.CallRunning)
-		begin("dead", "b", 301, deploy.CallNew) // its process is gone
+		begin("dead", "a", 29, deploy.CallRunning)
+		must(t, s.MarkCall(ctx, "me", "dead", []byte("mark"), at(29)))
+		must(t, s.MarkCall(ctx, "me", "dead", nil, at(30)))
+		begin("dead", "a", 59, deploy.CallRunning)
+		if got := begin("dead", "a", 61, deploy.CallNew); string(got) != "mark" { // its process is gone
+			t.Errorf("mark %q", got)
+		}
+		must(t, s.FinishCall(ctx, "me", "dead", nil))
+		wantCode(t, s.MarkCall(ctx, "me", "dead", nil, at(62)), deploy.CodeBusy)
+		if got := begin("dead", "a", 62, deploy.CallNew); string(got) != "mark" {
+			t.Errorf("mark %q of a call that failed", got)
+		}
+		if got := begin("dead", "b", 93, deploy.CallNew); got != nil {
+			t.Errorf("mark %q of a call with other arguments", got)
+		}
+		must(t, s.FinishCall(ctx, "me", "dead", []byte("result")))
+		wantCode(t, s.MarkCall(ctx, "me", "dead", nil, at(94)), deploy.CodeBusy)
+		wantCode(t, s.MarkCall(ctx, "you", "dead", nil, at(94)), deploy.CodeBusy)
 		begin("k", "b", 24*3600+3, deploy.CallNew)
 	})
 	t.Run("terms", func(t *testing.T) {
@@ -260,7 +311,7 @@ func suite(t *testing.T, fresh func(t *testing.T) deploy.Store) {
 }
 
 func TestSQLite(t *testing.T) {
-	suite(t, func(t *testing.T) deploy.Store { t.Helper(); return open(t, t.TempDir()) })
+	suite(t, func(t *testing.T) *session.Store { t.Helper(); return open(t, t.TempDir()) })
 }
 
 func must(t testing.TB, err error) {
