@@ -34,10 +34,10 @@ type Policy struct {
 
 // rule is one compiled rule.
 type rule struct {
-	name     string
-	acts     []deploy.Act
-	when     cel.Program
-	reason   deploy.Reason
+	name   string
+	acts   []deploy.Act
+	when   cel.Program
+	reason deploy.Reason
 }
 
 var _ deploy.Policy = (*Policy)(nil)
