@@ -59,7 +59,7 @@ func (d *document) err(what string) error {
 		return nil
 	}
 	slices.SortStableFunc(d.rows, func(a, b row) int { return cmp.Compare(a.at, b.at) })
-	e := &deploy.Error{Code: deploy.CodeInvalidArgument, Next: "Correct the places that are named in " + d.name + "; `mcp-server policy check FILE` tells whether it is right."}
+	e := &deploy.Error{Code: deploy.CodeInvalidArgument, Next: "Correct the places that are named in " + d.name + ", then try again."}
 	for _, r := range d.rows {
 		line, column := d.place(r.at)
 		text := r.text
