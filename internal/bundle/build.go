@@ -295,6 +295,7 @@ func (b *build) collect(res api.BuildResult) error {
 		return fmt.Errorf("esbuild's metafile: %w", err)
 	}
 	weights := map[string]int64{}
+	var inputs []string
 	for _, out := range meta.Outputs {
 		if out.EntryPoint == "" {
 			continue
@@ -306,10 +307,15 @@ func (b *build) collect(res api.BuildResult) error {
 			return err
 		}
 		for input, in := range out.Inputs {
-			weights[packageOf(plainName(b.f.project, input))] += in.BytesInOutput
+			name := plainName(b.f.project, input)
+			weights[packageOf(name)] += in.BytesInOutput
+			if in.BytesInOutput > 0 {
+				inputs = append(inputs, name)
+			}
 		}
 	}
 	b.art.MainModule = name
+	b.art.Packages = b.packages(inputs)
 	b.art.Modules = append(b.art.Modules, deploy.Module{Name: name, Type: deploy.TypeESModule, Content: stripNames(b.f.project, main)})
 	for _, p := range sortedParts(b.load.parts) {
 		b.art.Modules = append(b.art.Modules, p)
