@@ -94,6 +94,8 @@ func (b *Bundler) bundle(ctx context.Context, src deploy.Source, p *opened) (*de
 		b: b, src: src, f: newFiles(ctx, p.tree, p.project, b.cfg), inline: p.inline, folder: p.folder,
 		art: &deploy.Artifact{Warnings: p.warnings},
 	}
+	j.f.nesting = &checker{command: b.cfg.Checker, passed: &b.flat}
+	defer j.f.nesting.close()
 	if err := j.run(); err != nil {
 		if stop := j.f.stopped(); stop != nil {
 			return nil, stop

@@ -1,6 +1,7 @@
 package bundle
 
 import (
+	"encoding/json"
 	"fmt"
 	"path"
 	"regexp"
@@ -260,10 +261,19 @@ func (l *loader) globTable(name, after, word string) string {
 	slices.Sort(hits)
 	var b strings.Builder
 	for _, h := range hits {
-		q := strconv.Quote(h)
+		q := quoteJS(h)
 		fmt.Fprintf(&b, "\n%s: () => %s(%s),", q, word, q)
 	}
 	return b.String()
+}
+
+// quoteJS writes a string as JavaScript does; Go's own way has other escapes.
+func quoteJS(s string) string {
+	b, err := json.Marshal(s)
+	if err != nil {
+		return `""`
+	}
+	return string(b)
 }
 
 func (l *loader) globWalk(dir, shown, prefix, suffix string, deep bool, hits *[]string) {

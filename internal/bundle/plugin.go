@@ -278,6 +278,9 @@ func (l *loader) load(name string, with map[string]string) (api.OnLoadResult, er
 	if err != nil {
 		return api.OnLoadResult{}, err
 	}
+	if err := l.files.checkNesting(name, raw, kind); err != nil {
+		return api.OnLoadResult{}, err
+	}
 	l.mu.Lock()
 	l.loaded[name] = true
 	l.mu.Unlock()
