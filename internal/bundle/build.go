@@ -176,6 +176,7 @@ func (b *build) run() error {
 	for range mostPasses {
 		b.load.parts, b.load.loaded = map[string]deploy.Module{}, map[string]bool{}
 		b.load.nodes, b.load.rows = map[string]string{}, nil
+		b.load.tableRows.Store(0)
 		var err error
 		if res, err = esbuild(b.f.ctx, b.opts); err != nil {
 			return err

@@ -142,6 +142,9 @@ func (j *job) run() error {
 		return j.set.err
 	}
 	j.art.Warnings = slices.Compact(j.art.Warnings)
+	if rest := len(j.art.Warnings) - maxRows; rest > 0 {
+		j.art.Warnings = append(j.art.Warnings[:maxRows], fmt.Sprintf("and %d more warnings", rest))
+	}
 	return j.art.Seal()
 }
 

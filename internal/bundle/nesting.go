@@ -36,6 +36,8 @@ const (
 	// checkStack is the stack in bytes that checked code may need (32 MiB, since stacks
 	// grow by doubling): some 6,000 levels, a sixteenth of what this process can take.
 	checkStack = 64 << 20
+	// checkMemory is the memory in bytes that the process may take.
+	checkMemory = 2 << 30
 	// A file may come to maxGrowth times its size when it is printed; indented minified
 	// code comes to 4 times.
 	maxGrowth, freeGrowth = 16, 64 << 10
@@ -51,6 +53,7 @@ const (
 // with the whole process where a file is nested too deeply.
 func ServeChecks(in io.Reader, out io.Writer) error {
 	debug.SetMaxStack(checkStack)
+	limitMemory()
 	for {
 		var head [5]byte
 		if _, err := io.ReadFull(in, head[:]); err != nil {
@@ -118,7 +121,7 @@ func (c *checker) check(ctx context.Context, shown string, code []byte, kind api
 	default:
 		return nil // not parsed
 	}
-	if len(code) <= uncheckedBytes && bytes.Count(code, []byte("{")) <= uncheckedBraces {
+	if len(code) <= uncheckedBytes && bytes.Count(code, []byte("{")) <= uncheckedBraces && !doublesUp(code, kind) {
 		return nil
 	}
 	sum := sha256.Sum256(append([]byte{byte(kind)}, code...))
@@ -135,12 +138,20 @@ func (c *checker) check(ctx context.Context, shown string, code []byte, kind api
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case err != nil:
-		return deploy.Errorf(deploy.CodeBuildFailed, nextFlatter, "the file %s is nested too deeply to be bundled", shown).Caused(err)
+		return deploy.Errorf(deploy.CodeBuildFailed, nextFlatter, "the file %s is nested too deeply, or too large in effect, to be bundled", shown).Caused(err)
 	case answer == checkGrows:
 		return deploy.Errorf(deploy.CodeBuildFailed, nextFlatter, "the file %s is nested so deeply that its output would be more than %d times as large", shown, maxGrowth)
 	}
 	c.passed.add(sum)
 	return nil
+}
+
+// doublesUp finds code whose enums may be made of each other: esbuild folds their texts
+// into constants, and thirty members that double the one before come to gigabytes.
+func doublesUp(code []byte, kind api.Loader) bool {
+	const harmless = 10 // concatenations: 16 KiB come to 4 MiB at most
+	return (kind == api.LoaderTS || kind == api.LoaderTSX) && bytes.Contains(code, []byte("enum")) &&
+		bytes.Count(code, []byte("+"))+bytes.Count(code, []byte("${")) > harmless
 }
 
 // ask sends one file to the process; an error means that it died over it.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"path"
 	"slices"
 	"strings"
@@ -143,6 +144,10 @@ func fromTOML(v any, depth int) (_ node, err error) {
 			}
 		}
 		return list, nil
+	case float64:
+		if math.IsNaN(t) || math.IsInf(t, 0) {
+			return nil, fmt.Errorf("a number is %v, which no JSON has", t)
+		}
 	case toml.LocalDate:
 		return t.String(), nil
 	case toml.LocalDateTime:
@@ -163,14 +168,14 @@ func (s *settings) pickEnvironment() error {
 		if !ok {
 			known := "none"
 			if envs != nil && len(envs.keys) > 0 {
-				known = strings.Join(envs.keys, ", ")
+				known = cutText(strings.Join(envs.keys, ", "), maxRowText)
 			}
 			return deploy.Errorf(deploy.CodeConfigInvalid, "Name one of the configured environments, or none for the top level.",
 				"%s has no environment %q (it has: %s)", s.shown, s.envName, known)
 		}
 		s.env = env
 	} else if envs != nil && len(envs.keys) > 0 {
-		s.warnings = append(s.warnings, fmt.Sprintf("%s has environments (%s); none was asked for, so the top level is deployed.", s.shown, strings.Join(envs.keys, ", ")))
+		s.warnings = append(s.warnings, fmt.Sprintf("%s has environments (%s); none was asked for, so the top level is deployed.", s.shown, cutText(strings.Join(envs.keys, ", "), maxRowText)))
 	}
 	return s.checkKeys()
 }
@@ -219,7 +224,7 @@ func (s *settings) checkKeys() error {
 }
 
 func (s *settings) unknownKey(name string, known []string) {
-	best, distance := "", 4
+	best, distance := "", farApart
 	for _, k := range known {
 		if d := editDistance(name, k); d < distance {
 			best, distance = k, d
