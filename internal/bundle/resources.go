@@ -3,7 +3,6 @@ package bundle
 import (
 	"encoding/json"
 	"fmt"
-	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -72,7 +71,7 @@ func (j *job) rowsOf(key string, list []node, need ...string) []*object {
 			if o.values[k] == nil {
 				continue
 			}
-			if _, isText := o.values[k].(string); !isText && (k == "id" || k == "database_id" || k == "database_name" || k == "queue" || k == "script_name" || k == "migrations_dir") {
+			if _, isText := o.values[k].(string); !isText && (k == "id" || k == "database_id" || k == "database_name" || k == "queue" || k == "script_name" || k == "migrations_dir" || k == "migrations_pattern") {
 				j.set.wrong(fmt.Sprintf("%s[%d].%s", key, i, k), "a string")
 				ok = false
 			}
@@ -119,48 +118,9 @@ func (j *job) databases(r *deploy.Resources) (out []deploy.Binding) {
 			}
 			d.Table = t
 		}
-		d.Migrations = j.migrations(where, o.text("migrations_dir"))
+		d.Migrations = j.migrations(where, o)
 		r.Databases = append(r.Databases, d)
 		out = append(out, b)
-	}
-	return out
-}
-
-// migrations reads the .sql files of a folder in the order in which wrangler applies
-// them: by name. Without migrations_dir the folder is "migrations", if it is there.
-func (j *job) migrations(where, dir string) []deploy.Migration {
-	configured := dir != ""
-	if !configured {
-		dir = "migrations"
-	}
-	folder := j.set.path(where+".migrations_dir", dir)
-	if folder == "" {
-		return nil
-	}
-	d := j.f.dir(folder)
-	if d == nil {
-		if configured {
-			j.set.wrong(where+".migrations_dir", fmt.Sprintf("a folder that exists (%s does not)", cutText(dir, 100)))
-		}
-		return nil
-	}
-	var names []string
-	for name := range d.entries {
-		if strings.HasSuffix(name, ".sql") && j.f.isFile(path.Join(folder, name)) {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	var out []deploy.Migration
-	for _, name := range names {
-		raw, err := j.f.read(path.Join(folder, name))
-		if err != nil {
-			if j.set.err == nil {
-				j.set.err = configError(j.f.show(path.Join(folder, name)), "can't be read")
-			}
-			return nil
-		}
-		out = append(out, deploy.Migration{Name: name, File: j.f.show(path.Join(folder, name)), SQL: string(raw)})
 	}
 	return out
 }
