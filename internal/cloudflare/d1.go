@@ -159,10 +159,11 @@ func (p *preparing) migrate(ctx context.Context, ids map[string]string, stage fu
 
 const doingMigrate = "applying a database's migrations"
 
-// table is a name of the configuration, which holds nothing but letters, digits and
-// underscores, as the statements have it.
+// apply runs what the table of applied migrations does not name. That table's own name
+// holds nothing but letters, digits and underscores, and is quoted, as wrangler does: it
+// may be a word of SQL.
 func (p *preparing) apply(ctx context.Context, id string, d deploy.Database) (applied []string, err error) {
-	table := nonEmpty(d.Table, "d1_migrations")
+	table := `"` + nonEmpty(d.Table, "d1_migrations") + `"`
 	create := "CREATE TABLE IF NOT EXISTS " + table + "(\n\t\tid         INTEGER PRIMARY KEY AUTOINCREMENT,\n\t\tname       TEXT UNIQUE,\n\t\tapplied_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP NOT NULL\n);"
 	if _, err := p.query(ctx, id, create, true); err != nil {
 		return nil, err
@@ -182,15 +183,15 @@ func (p *preparing) apply(ctx context.Context, id string, d deploy.Database) (ap
 		}
 		record := "INSERT INTO " + table + " (name) VALUES ('" + strings.ReplaceAll(m.Name, "'", "''") + "');"
 		if _, err := p.query(ctx, id, m.SQL+"\n"+record, false); err != nil {
-			return applied, p.migrationFailed(d, m, applied, err)
+			return applied, p.migrationFailed(d, m, applied, p.culprit(ctx, id, m.SQL, err), err)
 		}
 		applied = append(applied, m.Name)
 	}
 	return applied, nil
 }
 
-// migrationFailed names the file and the API's words, which name what in it failed.
-func (p *preparing) migrationFailed(d deploy.Database, m deploy.Migration, applied []string, err error) error {
+// migrationFailed names the file, the statement where it is known, and the API's words.
+func (p *preparing) migrationFailed(d deploy.Database, m deploy.Migration, applied []string, at *statement, err error) error {
 	e := deploy.AsError(err)
 	if e.Code != deploy.CodeAPIRefused && e.Code != deploy.CodeMigrationFailed {
 		return err // about the moment or the account, not about the file
@@ -199,15 +200,17 @@ func (p *preparing) migrationFailed(d deploy.Database, m deploy.Migration, appli
 	if len(applied) > 0 {
 		before = strings.Join(applied, ", ") + " before it stays applied"
 	}
-	at := ""
-	if word := refusedWord(e.Message); word != "" {
-		if line := lineOf(m.SQL, word); line > 0 {
-			at = ":" + itoa(line)
-		}
+	where, words := m.File, ""
+	switch {
+	case at != nil:
+		line, which := at.place(e.Message)
+		where, words = m.File+":"+itoa(line), " "+which
+	case unfinished(m.SQL):
+		words = ", as its last statement does not end with a semicolon"
 	}
 	return deploy.Errorf(deploy.CodeMigrationFailed,
 		"Correct "+m.File+" and deploy again: it was rolled back as a whole, and the migrations after it have not run. The Worker that was live before still is.",
-		"the migration %s%s of the database %s failed (%s): %s", m.File, at, nonEmpty(d.Name, d.Binding), before, e.Message)
+		"the migration %s of the database %s failed%s (%s): %s", where, nonEmpty(d.Name, d.Binding), words, before, e.Message)
 }
 
 // query runs statements on a database and gives the rows of the first. Repeating one
