@@ -140,6 +140,9 @@ func (j *job) queues(r *deploy.Resources) (out []deploy.Binding) {
 			b["queue_name"] = name
 		}
 		if delay := o.get("delivery_delay"); delay != nil {
+			if f, ok := number(delay); !ok || f < 0 || f > maxQueueDelay {
+				j.set.wrong(fmt.Sprintf("queues.producers[%d].delivery_delay", i), fmt.Sprintf("a number of seconds from 0 to %d", maxQueueDelay))
+			}
 			b["delivery_delay"] = plain(delay)
 		}
 		out = append(out, b)
@@ -153,20 +156,17 @@ func (j *job) queues(r *deploy.Resources) (out []deploy.Binding) {
 		c := deploy.Consumer{Queue: o.text("queue"), DeadLetter: o.text("dead_letter_queue"), Settings: map[string]any{}}
 		j.named(where+".queue", c.Queue)
 		j.named(where+".dead_letter_queue", c.DeadLetter)
-		for key, name := range consumerSettings() {
-			v := o.get(key)
+		for _, set := range consumerSettings() {
+			v := o.get(set.key)
 			if v == nil {
 				continue
 			}
 			f, ok := number(v)
-			if !ok || f < 0 {
-				j.set.wrong(where+"."+key, "a number, 0 or more")
+			if !ok || f < set.least || f > set.most {
+				j.set.wrong(where+"."+set.key, fmt.Sprintf("a number from %g to %g", set.least, set.most))
 				continue
 			}
-			if key == "max_batch_timeout" {
-				f *= 1000
-			}
-			c.Settings[name] = f
+			c.Settings[set.name] = f * set.unit
 		}
 		r.Consumers = append(r.Consumers, c)
 	}
@@ -187,14 +187,24 @@ func number(n node) (float64, bool) {
 	return 0, false
 }
 
-// consumerSettings are the settings of a consumer: wrangler's names and the API's.
-// max_batch_timeout is in seconds, max_wait_time_ms in milliseconds.
-func consumerSettings() map[string]string {
-	return map[string]string{
-		"max_batch_size": "batch_size", "max_retries": "max_retries", "max_batch_timeout": "max_wait_time_ms",
-		"max_concurrency": "max_concurrency", "retry_delay": "retry_delay",
+// setting is one setting of a queue's consumer: wrangler's key, the API's name and how
+// many of its units are one of wrangler's, and what Cloudflare documents as its bounds.
+type setting struct {
+	key, name         string
+	unit, least, most float64
+}
+
+func consumerSettings() []setting {
+	return []setting{
+		{"max_batch_size", "batch_size", 1, 1, 100},
+		{"max_retries", "max_retries", 1, 0, 100},
+		{"max_batch_timeout", "max_wait_time_ms", 1000, 0, 60}, // seconds, milliseconds
+		{"max_concurrency", "max_concurrency", 1, 1, 250},
+		{"retry_delay", "retry_delay", 1, 0, maxQueueDelay},
 	}
 }
+
+const maxQueueDelay = 86_400 // seconds
 
 // objectBindings reads the bindings to Durable Objects and the migrations of their
 // classes, and refuses what no temporary account takes.

@@ -223,7 +223,7 @@ func (s *Service) deploy(ctx context.Context, c Caller, req DeployRequest) (*Dep
 	if r.secrets, err = s.secrets(r.art); err != nil {
 		return nil, err
 	}
-	r.warn = append(append(r.warn, r.art.Warnings...), warnings...)
+	r.warn = append(append(append(r.warn, r.art.Warnings...), warnings...), shortSecrets(r.art, r.secrets)...)
 	var res *DeployResult
 	for {
 		again, err := r.attempt(ctx)
@@ -317,6 +317,9 @@ func (r *run) account(ctx context.Context) error {
 		return nil
 	}
 	s := r.s
+	if err := standsAlone(r.art); err != nil {
+		return err
+	}
 	if err := s.termsAccepted(ctx, r.c); err != nil {
 		return err
 	}
