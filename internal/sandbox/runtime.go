@@ -159,7 +159,7 @@ func (a *account) try(ctx context.Context, sc *script, v *version, set map[strin
 	if err != nil || cfg == nil {
 		return err
 	}
-	scratch, remove, err := workerd.NewDir(privateDir())
+	scratch, remove, err := workerd.NewDir(a.s.root)
 	if err != nil {
 		return err
 	}
@@ -236,7 +236,7 @@ func (a *account) start(ctx context.Context, set map[string]*version) (*workerd.
 
 // config is how a set of versions is run; nil when none of them has code.
 func (a *account) config(ctx context.Context, set map[string]*version) (*workerd.Config, error) {
-	cfg := workerd.Config{Dir: privateDir(), OnTail: a.onTail, AllowPrivate: a.s.cfg.AllowPrivateNetwork}
+	cfg := workerd.Config{Dir: a.s.root, OnTail: a.onTail, AllowPrivate: a.s.cfg.AllowPrivateNetwork}
 	for _, name := range slices.Sorted(maps.Keys(set)) {
 		if set[name].main == "" {
 			continue
