@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -171,4 +173,46 @@ func filesOnly(o on, name, path, content string) string {
 	send(http.MethodPut, scripts, o.g.Account.APIToken, kind, body)
 	send(http.MethodPost, scripts+"/subdomain", o.g.Account.APIToken, "", `{"enabled":true}`)
 	return name + "." + strings.ToLower(strings.ReplaceAll(o.g.Account.Name, " ", "-")) + ".workers.dev"
+}
+
+// TestResourcesAtOnce: limits and names hold when everything comes at once, and the
+// account works afterwards.
+func TestResourcesAtOnce(t *testing.T) {
+	o := newOn(t)
+	var all sync.WaitGroup
+	var made, titles, queues atomic.Int32
+	kv := o.made("/storage/kv/namespaces", `{"title":"shared"}`, "id")
+	count := func(n *atomic.Int32, path, body string) {
+		if o.call(http.MethodPost, path, body).Success {
+			n.Add(1)
+		}
+	}
+	for i := range 24 {
+		all.Go(func() { count(&made, "/d1/database", fmt.Sprintf(`{"name":"db%d"}`, i%3)) })
+		all.Go(func() { count(&titles, "/storage/kv/namespaces", `{"title":"same"}`) })
+		all.Go(func() { count(&queues, "/queues", fmt.Sprintf(`{"queue_name":"q%d"}`, i)) })
+		all.Go(func() {
+			name := fmt.Sprintf("w%d", i%4)
+			upload(t, o.s, o.g, name, kvWorker, bindings(map[string]any{"name": "KV", "type": "kv_namespace", "namespace_id": kv}))
+			o.call(http.MethodPut, "/workers/scripts/"+name+"/schedules", `[{"cron":"0 0 1 1 *"},{"cron":"1 0 1 1 *"}]`)
+			if i%5 == 0 {
+				o.call(http.MethodDelete, "/workers/services/"+name+"?force=true", "")
+			}
+		})
+	}
+	all.Wait()
+	if made.Load() != 1 || titles.Load() != 1 || queues.Load() != 10 {
+		t.Errorf("%d databases, %d namespaces of a title, %d queues", made.Load(), titles.Load(), queues.Load())
+	}
+	crons := 0
+	for i := range 4 {
+		a := o.call(http.MethodGet, fmt.Sprintf("/workers/scripts/w%d/schedules", i), "")
+		crons += strings.Count(string(a.Result), `"cron"`)
+	}
+	if crons > 5 {
+		t.Errorf("%d cron triggers", crons)
+	}
+	host := o.deploy("after", kvWorker, bindings(map[string]any{"name": "KV", "type": "kv_namespace", "namespace_id": kv}))
+	o.want(host, "/put?k=a&v=1", "ok")
+	o.want(host, "/?k=a", `1 {"from":"worker"}`)
 }
