@@ -92,3 +92,55 @@ func TestWorkersOfOneSession(t *testing.T) {
 		t.Errorf("%q", body)
 	}
 }
+
+// TestObjectMigrations: the classes of a Worker over its life: made, renamed, joined by
+// another, deleted. The data stays, and a history that does not fit is refused.
+func TestObjectMigrations(t *testing.T) {
+	w := newWorld(t)
+	const v1, v2, v3 = `{"tag": "v1", "new_sqlite_classes": ["Counter"]}`,
+		`{"tag": "v2", "renamed_classes": [{"from": "Counter", "to": "Meter"}], "new_sqlite_classes": ["Other"]}`, `{"tag": "v3", "deleted_classes": ["Other"]}`
+	project := func(class string, others []string, steps ...string) []string {
+		code := `import { DurableObject } from "cloudflare:workers";
+export class ` + class + ` extends DurableObject { async next() { const n = (await this.ctx.storage.get("n") ?? 0) + 1; await this.ctx.storage.put("n", n); return n; } }
+export default { async fetch(r, env) { return new Response(r.url.endsWith("/next") ? "` + class + ` " + await env.C.getByName("x").next() : "probed"); } };
+`
+		for _, o := range others {
+			code += "export class " + o + " extends DurableObject {}\n"
+		}
+		return []string{
+			"w.js", code,
+			"wrangler.jsonc", `{"name": "meter", "main": "w.js", "compatibility_date": "2026-08-01", "durable_objects": {"bindings": [{"name": "C", "class_name": "` + class + `"}]}, "migrations": [` + strings.Join(steps, ", ") + `]}`,
+		}
+	}
+	dir := w.write(project("Counter", nil, v1)...)
+	a := w.agent(w.serverArgs("--root", dir))
+	next := func(want string, files []string) {
+		t.Helper()
+		overwrite(t, dir, files...)
+		d := a.deploy(map[string]any{"project_dir": dir})
+		if _, body := w.get(d.URL + "/next"); body != want {
+			t.Errorf("%q, want %q", body, want)
+		}
+	}
+	next("Counter 1", project("Counter", nil, v1))
+	next("Meter 2", project("Meter", []string{"Other"}, v1, v2))
+	next("Meter 3", project("Meter", nil, v1, v2, v3))
+	hidden := project("Meter", nil, v1, v2, v3)
+	hidden[1] = strings.Replace(hidden[1], "export class Meter", "class Meter", 1)
+	for words, files := range map[string][]string{
+		"Other":                 project("Meter", nil, v1, v2), // neither exported nor deleted
+		"Meter is not exported": hidden,
+		"10074":                 project("Meter", nil, `{"tag": "new", "new_sqlite_classes": ["Meter"]}`), // another history
+		"new_classes":           project("Meter", nil, v1, v2, v3, `{"tag": "v4", "new_classes": ["Old"]}`),
+		"no migration":          project("Meter2", []string{"Meter"}, v1, v2, v3),
+	} {
+		overwrite(t, dir, files...)
+		if got := a.call("deploy_temporary", map[string]any{"project_dir": dir}); !got.IsError || !strings.Contains(got.Text, words) {
+			t.Errorf("%s: %+v", words, got)
+		}
+	}
+	next("Meter 4", project("Meter", nil, v1, v2, v3))
+	if n := len(w.accounts()); n != 1 {
+		t.Errorf("%d accounts", n)
+	}
+}
