@@ -82,7 +82,9 @@ func define[In any, Out output](d *door, t tool[In, Out]) server.ServerTool {
 			out, err := perform(ctx, c, t)
 			c.stages.close()
 			result, outcome := d.reply(out, err)
-			d.log(c, outcome, err, time.Since(began))
+			took := time.Since(began)
+			d.log(c, outcome, err, took)
+			c.report(ctx, outcome, took)
 			return result, nil
 		},
 	}

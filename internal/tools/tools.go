@@ -69,7 +69,12 @@ func New(cfg Config) (*server.MCPServer, error) {
 		server.WithTitle("Hourglass"),
 		server.WithInstructions(instructions(cfg.ReadOnly)),
 		server.WithToolCapabilities(false),
-		server.WithResourceCapabilities(false, false),
+		server.WithResourceCapabilities(true, false),
+		server.WithPromptCapabilities(false),
+		server.WithCompletions(),
+		server.WithPromptCompletionProvider(completions{d}),
+		server.WithLogging(), // deprecated in 2026-07-28, asked for by clients from before
+		server.WithMethodCacheHints(mcp.MethodPromptsList, time.Hour.Milliseconds(), mcp.CacheScopePublic),
 	}
 	if cfg.ManyCallers {
 		options = append(options, server.WithToolFilter(d.mayCall),
@@ -80,6 +85,7 @@ func New(cfg Config) (*server.MCPServer, error) {
 	srv := server.NewMCPServer("hourglass", cfg.Version, options...)
 	srv.SetTools(d.list()...)
 	addLimits(srv)
+	d.addPrompts(srv)
 	return srv, nil
 }
 
