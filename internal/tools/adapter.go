@@ -181,8 +181,12 @@ func (d *door) log(c *call, outcome string, err error, took time.Duration) {
 	ev = ev.Str("tool", c.tool).Str("outcome", outcome).Int64("ms", took.Milliseconds())
 	for _, f := range []struct{ name, value string }{
 		{"principal", c.caller.Principal},
-		{"session", c.session}, {"run_id", c.runID}, {"job_id", c.jobID}, {"client", c.caller.Client},
-		{"claimed_run_id", c.claimedRunID}, {"claimed_job_id", c.claimedJobID},
+		{"session", c.session},
+		{"run_id", c.runID},
+		{"job_id", c.jobID},
+		{"client", c.caller.Client},
+		{"claimed_run_id", c.claimedRunID},
+		{"claimed_job_id", c.claimedJobID},
 	} {
 		if f.value != "" {
 			ev = ev.Str(f.name, d.redact.Redact(label(f.value)))

@@ -43,8 +43,7 @@ func origins(list []string) (map[string]bool, error) {
 	out := map[string]bool{}
 	for _, o := range list {
 		u, err := url.Parse(o)
-		if err != nil || u.Host == "" || u.Scheme != "https" && !(u.Scheme == "http" && loopbackName(u.Hostname())) ||
-			u.Path != "" || u.RawQuery != "" || u.User != nil {
+		if err != nil || !fetchable(u) || u.Path != "" || u.RawQuery != "" {
 			return nil, fmt.Errorf("web: %q is not a web origin such as https://ide.example.com", o)
 		}
 		out[strings.ToLower(o)] = true

@@ -215,6 +215,9 @@ func (e *Endpoint) Listen(ctx context.Context) error {
 	return nil
 }
 
+// Address is where the Endpoint listens, as a URL.
+func (e *Endpoint) Address() string { return "http://" + e.listener.Addr().String() }
+
 // URL is the address under which clients reach a path.
 func (e *Endpoint) URL(path string) string { return e.public.String() + path }
 

@@ -51,19 +51,19 @@ type IssuerConfig struct {
 	ScopePrefix string `json:"scope_prefix"`
 	// Require are claims that a token must have, each with one of the values. A CI that
 	// serves everybody must be bound to an owner or a repository in this way.
-	Require map[string]oneOf `json:"require"`
+	Require map[string]OneOf `json:"require"`
 	// Labels names claims that become trusted labels: label to claim. A CI's are known.
 	Labels map[string]string `json:"labels"`
 }
 
-// oneOf is one value or a list of them.
-type oneOf []string
+// OneOf is one value or a list of them.
+type OneOf []string
 
 // UnmarshalJSON reads either.
-func (o *oneOf) UnmarshalJSON(raw []byte) error {
+func (o *OneOf) UnmarshalJSON(raw []byte) error {
 	var one string
 	if json.Unmarshal(raw, &one) == nil {
-		*o = oneOf{one}
+		*o = OneOf{one}
 		return nil
 	}
 	var all []string

@@ -174,7 +174,7 @@ func (k *keys) read(ctx context.Context, from string, into any) error {
 	if err != nil {
 		return err
 	}
-	defer res.Body.Close()
+	defer func() { _ = res.Body.Close() }() // it was read
 	if res.StatusCode != http.StatusOK {
 		return fmt.Errorf("%s answered %d", from, res.StatusCode)
 	}

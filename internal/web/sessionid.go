@@ -121,7 +121,7 @@ func (s *sessionIDs) makeRoom() {
 
 // ResolveSessionIdManager gives mcp-go the ids of one request's principal. Its sweeper of
 // idle sessions has no request.
-func (s *sessionIDs) ResolveSessionIdManager(r *http.Request) server.SessionIdManager {
+func (s *sessionIDs) ResolveSessionIdManager(r *http.Request) server.SessionIdManager { //nolint:revive // mcp-go names it
 	if r == nil {
 		return forgotten{}
 	}

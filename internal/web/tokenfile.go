@@ -52,6 +52,9 @@ type TokenFile struct {
 // NewTokenFile names the file; it need not be there yet.
 func NewTokenFile(path string) *TokenFile { return &TokenFile{path: path} }
 
+// Path is where the file is.
+func (f *TokenFile) Path() string { return f.path }
+
 // List gives the tokens, the oldest first.
 func (f *TokenFile) List() ([]Token, error) {
 	f.mu.Lock()
