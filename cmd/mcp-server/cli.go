@@ -26,6 +26,8 @@ type grammar struct {
 	options
 
 	Stdio   stdioCmd   `cmd:"" default:"withargs" help:"Serve MCP on standard input and output (the default)."`
+	HTTP    httpCmd    `cmd:"" name:"http" help:"Serve MCP to many agents over HTTP: Streamable HTTP and, older, SSE."`
+	Tokens  tokensCmd  `cmd:"" help:"Make, list and revoke the tokens of HTTP clients."`
 	Sandbox sandboxCmd `cmd:"" help:"Run our own small Cloudflare on loopback, for tests and trying things out."`
 	Demo    demoCmd    `cmd:"" help:"Show the main job from end to end on the sandbox."`
 	Deploy  deployCmd  `cmd:"" help:"Put a folder live on a temporary account, as the tool deploy_temporary does."`
@@ -51,6 +53,8 @@ type options struct {
 	Policy      string            `help:"A policy file (JSONC): rules about who may do what. Default: the built-in one." placeholder:"FILE"`
 	ReadOnly    bool              `help:"Allow bundle and status only."`
 	AcceptTerms bool              `help:"Accept Cloudflare's Terms of Service and Privacy Policy for every temporary account made from here."`
+	// rootsByName: the current folder is no root, only what --root names.
+	rootsByName bool `kong:"-"`
 	// brief: the command ends at once, so a forwarder of ours would end with it.
 	brief bool `kong:"-"`
 
