@@ -32,6 +32,7 @@ type grammar struct {
 	Status  statusCmd  `cmd:"" help:"Tell what is live and for how long, as the tool status does."`
 	Setup   setupCmd   `cmd:"" help:"Accept the terms and configure a client, in your own terminal."`
 	Doctor  doctorCmd  `cmd:"" help:"Tell what is missing here and how to get it."`
+	Audit   auditCmd   `cmd:"" help:"Read, verify and export the record of acts."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 
@@ -49,6 +50,7 @@ type options struct {
 	AllowSecret []string          `help:"A variable of this server's environment that a Worker's secret may take its value from; repeatable." placeholder:"NAME" sep:"none"`
 	ReadOnly    bool              `help:"Allow bundle and status only."`
 	AcceptTerms bool              `help:"Accept Cloudflare's Terms of Service and Privacy Policy for every temporary account made from here."`
+	KeepAudit   []string          `help:"How long records of acts are kept: 365d, or deploy=730d for one act, or forever; repeatable. Default: 365d." placeholder:"RULE" sep:"none"`
 	// brief: the command ends at once, so a forwarder of ours would end with it.
 	brief bool `kong:"-"`
 

@@ -46,8 +46,7 @@ func (l *Log) Append(ctx context.Context, e deploy.Event) error {
 	l.appending.Lock()
 	defer l.appending.Unlock()
 	return l.write(ctx, func(w *writer) error {
-		_, err := w.add(e, body)
-		return err
+		return w.add(e, body)
 	})
 }
 
@@ -177,40 +176,40 @@ func (w *writer) checkLast() error {
 	return nil
 }
 
-// add appends one record and gives its index.
-func (w *writer) add(e deploy.Event, body []byte) (int64, error) {
+// add appends one record.
+func (w *writer) add(e deploy.Event, body []byte) error {
 	n := w.tree.N
 	leaf := tlog.RecordHash(body)
 	hashes, err := tlog.StoredHashesForRecordHash(n, leaf, w)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	_, err = w.tx.ExecContext(w.ctx, "INSERT INTO audit_records (idx, at, act, body, leaf, pruned_at) VALUES ($1, $2, $3, $4, $5, 0)",
 		n, e.At.UnixMilli(), e.Act, body, leaf[:])
 	if err != nil {
-		return 0, fmt.Errorf("writing: %w", err)
+		return fmt.Errorf("writing: %w", err)
 	}
 	first := tlog.StoredHashIndex(0, n)
 	for i, h := range hashes {
 		if _, err := w.tx.ExecContext(w.ctx, "INSERT INTO audit_hashes (pos, hash) VALUES ($1, $2)", first+int64(i), h[:]); err != nil {
-			return 0, fmt.Errorf("writing: %w", err)
+			return fmt.Errorf("writing: %w", err)
 		}
 		w.near[first+int64(i)] = h
 	}
 	root, err := tlog.TreeHash(n+1, w)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	w.tree = tlog.Tree{N: n + 1, Hash: root}
 	msg, err := sign(w.key, w.tree)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	if _, err := w.tx.ExecContext(w.ctx, "INSERT INTO audit_checkpoints (size, note) VALUES ($1, $2)", w.tree.N, msg); err != nil {
-		return 0, fmt.Errorf("writing: %w", err)
+		return fmt.Errorf("writing: %w", err)
 	}
 	w.signed = append(w.signed, signedTree{w.tree.N, msg})
-	return n, nil
+	return nil
 }
 
 func (w *writer) end() error {

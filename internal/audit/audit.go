@@ -14,12 +14,12 @@ import (
 	"github.com/hourglass-mcp/hourglass/internal/deploy"
 )
 
-// Dialect names the kind of database that the log is in.
+// Dialect names the kind of database that the log is in, as the store and goose do.
 type Dialect string
 
 // The dialects.
 const (
-	SQLite   Dialect = "sqlite"
+	SQLite   Dialect = "sqlite3"
 	Postgres Dialect = "postgres"
 )
 

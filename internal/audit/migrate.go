@@ -25,10 +25,7 @@ const (
 // migrate brings the database to the schema of this program. Where it is there already
 // goose is not asked: one query is enough to see.
 func migrate(ctx context.Context, db *sql.DB, kind Dialect) error {
-	dialect := goose.DialectSQLite3
-	if kind == Postgres {
-		dialect = goose.DialectPostgres
-	} else if kind != SQLite {
+	if kind != SQLite && kind != Postgres {
 		return fmt.Errorf("the log can't be kept in a database of the kind %q", kind)
 	}
 	files, err := fs.Sub(migrations, "migrations/"+string(kind))
@@ -45,7 +42,7 @@ func migrate(ctx context.Context, db *sql.DB, kind Dialect) error {
 		if version == schemaVersion {
 			return nil
 		}
-		p, err := goose.NewProvider(dialect, db, files, goose.WithTableName(versionTable))
+		p, err := goose.NewProvider(goose.Dialect(kind), db, files, goose.WithTableName(versionTable))
 		if err == nil {
 			_, err = p.Up(ctx)
 		}

@@ -45,7 +45,7 @@ func appendAsProcess() int {
 	return 0
 }
 
-func (d *desk) process(t *testing.T, who string, count int) *exec.Cmd {
+func (d *desk) process(who string, count int) *exec.Cmd {
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), "AUDIT_TEST_APPEND="+who, "AUDIT_TEST_COUNT="+strconv.Itoa(count), "AUDIT_TEST_KIND="+string(d.place.kind),
 		"AUDIT_TEST_DRIVER="+d.place.driver, "AUDIT_TEST_DSN="+d.place.dsn, "AUDIT_TEST_KEY="+d.cfg.KeyFile)
@@ -59,7 +59,7 @@ func TestTwoProcesses(t *testing.T) {
 	everywhere(t, func(t *testing.T, p place) {
 		d := lay(t, p)
 		const each = 25
-		a, b := d.process(t, "a", each), d.process(t, "b", each)
+		a, b := d.process("a", each), d.process("b", each)
 		out := map[*exec.Cmd]*strings.Builder{a: {}, b: {}}
 		for cmd, w := range out {
 			cmd.Stdout = w
@@ -91,7 +91,7 @@ func TestKilledWhileAppending(t *testing.T) {
 		d := lay(t, p).fill(t, 1)
 		said := 0
 		for round := range 4 {
-			cmd := d.process(t, fmt.Sprintf("victim%d", round), 1<<20)
+			cmd := d.process(fmt.Sprintf("victim%d", round), 1<<20)
 			pipe, err := cmd.StdoutPipe()
 			if err != nil {
 				t.Fatal(err)

@@ -147,8 +147,7 @@ func (l *Log) pruneSome(ctx context.Context) (int, error) {
 		if err != nil {
 			return err
 		}
-		_, err = w.add(e, body)
-		return err
+		return w.add(e, body)
 	})
 	if err == nil {
 		err = l.forgetLog(ctx)

@@ -191,11 +191,8 @@ func (e *Entry) Line() []byte {
 	if e.Body == nil {
 		return fmt.Appendf(head, `,"pruned_at":%q}`, e.PrunedAt.Format(time.RFC3339Nano))
 	}
-	if len(e.Body) < 2 || e.Body[0] != '{' || bytes.ContainsAny(e.Body, "\n") {
-		return append(head, '}') // not a record of ours
-	}
-	if string(e.Body) == "{}" {
-		return append(head, '}')
+	if len(e.Body) < 3 || e.Body[0] != '{' || bytes.ContainsAny(e.Body, "\r\n") || !json.Valid(e.Body) {
+		return append(head, '}') // no record of ours: Verify tells
 	}
 	return append(append(head, ','), e.Body[1:]...)
 }

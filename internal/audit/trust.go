@@ -2,6 +2,7 @@ package audit
 
 import (
 	"errors"
+	"slices"
 
 	"golang.org/x/mod/sumdb/tlog"
 )
@@ -33,8 +34,8 @@ func (f *frontier) push(leaf tlog.Hash, g func(pos int64, h tlog.Hash)) {
 // with gives the root of the tree with one more leaf.
 func (f *frontier) with(leaf tlog.Hash) tlog.Hash {
 	h := leaf
-	for i := len(f.roots) - 1; i >= 0; i-- {
-		h = tlog.NodeHash(f.roots[i], h)
+	for _, left := range slices.Backward(f.roots) {
+		h = tlog.NodeHash(left, h)
 	}
 	return h
 }
