@@ -37,6 +37,15 @@ func sqliteDSN(path string, more ...string) string {
 	return "file:" + path + "?" + q.Encode()
 }
 
+// fresh is an empty database of the same kind, for a test that does not end a process
+// or a disk, and so need not wait for the disk.
+func (p place) fresh(t testing.TB) place {
+	if p.kind == audit.Postgres {
+		return postgresPlace(t)
+	}
+	return place{audit.SQLite, "sqlite", sqliteDSN(filepath.Join(t.TempDir(), "log.db"), "synchronous(OFF)")}
+}
+
 func (p place) open(t testing.TB) *sql.DB {
 	t.Helper()
 	db, err := sql.Open(p.driver, p.dsn)

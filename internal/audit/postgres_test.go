@@ -34,9 +34,8 @@ func stopPostgres() {
 	}
 }
 
-// postgresPlace gives an empty database of its own, on the server that
-// HOURGLASS_TEST_POSTGRES names (a DSN in key=value form without dbname), else on a
-// private one.
+// postgresPlace gives an empty schema of its own, on the server that
+// HOURGLASS_TEST_POSTGRES names (a DSN in key=value form), else on a private one.
 func postgresPlace(t testing.TB) place {
 	t.Helper()
 	server.once.Do(func() {
@@ -47,16 +46,16 @@ func postgresPlace(t testing.TB) place {
 	if server.err != nil {
 		peertest.Skip(t, "PostgreSQL can't be had: %v", server.err)
 	}
-	db, err := sql.Open("pgx", server.dsn+" dbname=postgres")
+	db, err := sql.Open("pgx", server.dsn)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer db.Close()
 	name := "audit_" + strings.ToLower(rand.Text())
-	if _, err := db.ExecContext(t.Context(), "CREATE DATABASE "+name); err != nil {
+	if _, err := db.ExecContext(t.Context(), "CREATE SCHEMA "+name); err != nil {
 		t.Fatal(err)
 	}
-	return place{audit.Postgres, "pgx", server.dsn + " dbname=" + name}
+	return place{audit.Postgres, "pgx", server.dsn + " search_path=" + name}
 }
 
 // startPostgres starts a private server on a socket in a folder of its own. It refuses
@@ -95,7 +94,7 @@ func startPostgres() (dsn string, stop func(), err error) {
 	if out, err := run("initdb", "-D", data, "-A", "trust", "-U", "hourglass", "-E", "UTF8", "--no-sync").CombinedOutput(); err != nil {
 		return "", nil, fmt.Errorf("initdb: %w: %s", err, out)
 	}
-	srv := run("postgres", "-D", data, "-k", dir, "-c", "listen_addresses=", "-c", "max_connections=60")
+	srv := run("postgres", "-D", data, "-k", dir, "-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=60")
 	if err := srv.Start(); err != nil {
 		return "", nil, err
 	}
@@ -106,7 +105,7 @@ func startPostgres() (dsn string, stop func(), err error) {
 	}
 	for until := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		if run("pg_isready", "-q", "-h", dir, "-U", "hourglass").Run() == nil {
-			return "host=" + dir + " user=hourglass sslmode=disable", stop, nil
+			return "host=" + dir + " user=hourglass dbname=postgres sslmode=disable", stop, nil
 		}
 		if time.Now().After(until) {
 			stop()
