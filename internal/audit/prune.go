@@ -228,7 +228,7 @@ func parseRanges(text string, f func(int64)) error {
 		if err == nil && two {
 			to, err = strconv.ParseInt(b, 10, 64)
 		}
-		if err != nil || from <= last || to < from || to-from >= pruneBatch {
+		if err != nil || from <= last || to < from || to-from >= pruneBatch || to == math.MaxInt64 {
 			return errors.New("not a list of indexes")
 		}
 		if count += to - from + 1; count > pruneBatch {
