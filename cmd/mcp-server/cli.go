@@ -35,6 +35,7 @@ type grammar struct {
 	Setup   setupCmd   `cmd:"" help:"Accept the terms and configure a client, in your own terminal."`
 	Rules   policyCmd  `cmd:"" name:"policy" help:"Check, test and show policies."`
 	Doctor  doctorCmd  `cmd:"" help:"Tell what is missing here and how to get it."`
+	Audit   auditCmd   `cmd:"" help:"Read, verify and export the record of acts."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 
@@ -53,6 +54,7 @@ type options struct {
 	Policy      string            `help:"A policy file (JSONC): rules about who may do what. Default: the built-in one." placeholder:"FILE"`
 	ReadOnly    bool              `help:"Allow bundle and status only."`
 	AcceptTerms bool              `help:"Accept Cloudflare's Terms of Service and Privacy Policy for every temporary account made from here."`
+	KeepAudit   []string          `help:"How long records of acts are kept: 365d, or deploy=730d for one act, or forever; repeatable. Default: 365d." placeholder:"RULE" sep:"none"`
 	// rootsByName: the current folder is no root, only what --root names.
 	rootsByName bool `kong:"-"`
 	// brief: the command ends at once, so a forwarder of ours would end with it.
