@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/hourglass-mcp/hourglass/internal/deploy"
+	"github.com/hourglass-mcp/hourglass/internal/peertest"
 	"github.com/hourglass-mcp/hourglass/internal/session"
 )
 
@@ -312,6 +313,20 @@ func suite(t *testing.T, fresh func(t *testing.T) *session.Store) {
 
 func TestSQLite(t *testing.T) {
 	suite(t, func(t *testing.T) *session.Store { t.Helper(); return open(t, t.TempDir()) })
+}
+
+func TestPostgres(t *testing.T) {
+	suite(t, func(t *testing.T) *session.Store { t.Helper(); return openServer(t, peertest.Postgres(t)) })
+}
+
+func someKey() []byte { return bytes.Repeat([]byte{9}, 32) }
+
+// openServer opens a store on PostgreSQL.
+func openServer(t testing.TB, url string, change ...func(*session.Config)) *session.Store {
+	t.Helper()
+	return open(t, "", append([]func(*session.Config){func(c *session.Config) {
+		c.URL, c.Key = deploy.Secret(url), someKey()
+	}}, change...)...)
 }
 
 func must(t testing.TB, err error) {
