@@ -97,13 +97,15 @@ func (s *PostgresServer) Stop(t testing.TB) {
 	if err := exec.Command("kill", "-QUIT", pid).Run(); err != nil {
 		t.Errorf("stopping PostgreSQL: %v", err)
 	}
-	waitFor(func() bool { return exec.Command("kill", "-0", pid).Run() != nil })
+	// Its process stays, until its watch ends too; its pid file goes with its last child.
+	if !waitFor(func() bool { return s.pidFile() == "" }) {
+		t.Error("PostgreSQL does not end")
+	}
 }
 
 // Start starts it again.
 func (s *PostgresServer) Start(t testing.TB) {
 	t.Helper()
-	_ = os.Remove(filepath.Join(s.Dir, "data", "postmaster.pid"))
 	if err := runPostgres(s.bin, s.Dir); err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -204,7 +206,17 @@ func (s *Store) key() ([]byte, error) {
 	if err := makeFolder(s.cfg.Dir); err != nil {
 		return nil, err
 	}
-	return loadKey(filepath.Join(s.cfg.Dir, "key"))
+	// The key is made before the database: one that is there has its key, or lost it.
+	info, err := os.Stat(databaseIn(s.cfg.Dir))
+	path := filepath.Join(s.cfg.Dir, "key")
+	if err != nil || info.Size() == 0 {
+		return loadKey(path)
+	}
+	key, err := readKey(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("the database is there but its key %s is gone: put the key back, give it with --key-file, or use another store", path)
+	}
+	return key, err
 }
 
 const keyProof = "this store is sealed under this key"
