@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/alecthomas/kong"
 
@@ -37,6 +38,8 @@ type grammar struct {
 	Doctor  doctorCmd  `cmd:"" help:"Tell what is missing here and how to get it."`
 	Audit   auditCmd   `cmd:"" help:"Read, verify and export the record of acts."`
 	Version versionCmd `cmd:"" help:"Print the version."`
+
+	Sessions sessionsCmd `cmd:"" help:"List, show and forget sessions, everybody's, in the store."`
 }
 
 // options are the settings that every command shares.
@@ -57,6 +60,12 @@ type options struct {
 	KeepAudit   []string          `help:"How long records of acts are kept: 365d, or deploy=730d for one act, or forever; repeatable. Default: 365d." placeholder:"RULE" sep:"none"`
 	// rootsByName: the current folder is no root, only what --root names.
 	rootsByName bool `kong:"-"`
+
+	Store         string        `help:"What sessions are kept in: sqlite (in the state folder), or the URL of a PostgreSQL database that several servers share." default:"sqlite" placeholder:"URL"`
+	KeyFile       string        `help:"The 32 bytes that secrets are sealed under. Default: key in the state folder, made when it is not there." placeholder:"FILE"`
+	KeepArtifacts time.Duration `help:"How long a bundle is kept after its last use." default:"168h" placeholder:"TIME"`
+	KeepRecords   time.Duration `help:"How long the record of a session is kept after its last use." default:"2160h" placeholder:"TIME"`
+
 	// brief: the command ends at once, so a forwarder of ours would end with it.
 	brief bool `kong:"-"`
 
