@@ -66,3 +66,11 @@ func ParseWorkerHost(result []byte) (enabled bool, host string, err error) {
 func ParseList(kind string, result []byte) ([]deploy.OwnedResource, error) {
 	return parseList(result, listings()[kind])
 }
+
+// Statements gives the statements of a text of SQL, and the lines that they begin on.
+func Statements(sql string) (texts []string, lines []int) {
+	for _, s := range statements(sql) {
+		texts, lines = append(texts, s.text), append(lines, s.line)
+	}
+	return texts, lines
+}

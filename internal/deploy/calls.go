@@ -13,6 +13,38 @@ type Caller struct {
 	Labels map[string]string
 	// Client is what the MCP client calls itself, e.g. "claude-code 2.1"; untrusted.
 	Client string
+	// TraceID is the trace that the call belongs to (W3C), 32 hex digits; "" for none.
+	TraceID string
+	// Scopes are what the credential allows; nil is the local user, who may do everything.
+	Scopes []Scope
+}
+
+// Scope is one thing that a credential may allow.
+type Scope string
+
+// The scopes. ScopeDeploy includes ScopeRead: who deploys sees what came of it. What the
+// operator switched off (read-only) no scope switches on.
+const (
+	ScopeRead    Scope = "read"    // bundle, status
+	ScopeDeploy  Scope = "deploy"  // deploy_temporary, request_claim
+	ScopeApprove Scope = "approve" // decide about claims
+	ScopeOperate Scope = "operate" // see and end what others have live
+)
+
+// Scopes lists every scope there is.
+func Scopes() []Scope { return []Scope{ScopeRead, ScopeDeploy, ScopeApprove, ScopeOperate} }
+
+// May tells whether the caller's credential allows s.
+func (c Caller) May(s Scope) bool {
+	if c.Scopes == nil {
+		return true
+	}
+	for _, have := range c.Scopes {
+		if have == s || have == ScopeDeploy && s == ScopeRead {
+			return true
+		}
+	}
+	return false
 }
 
 // Expect is what the caller wants the live Worker to answer.
@@ -108,9 +140,24 @@ type SessionStatus struct {
 	Phase       Phase              `json:"phase"`
 	Deployments []DeploymentStatus `json:"deployments"`
 	// Retired counts accounts that the session used before.
-	Retired int      `json:"retired_accounts,omitempty"`
-	Claim   string   `json:"claim,omitempty"` // a ClaimState, or ""
-	Next    NextStep `json:"next"`
+	Retired int    `json:"retired_accounts,omitempty"`
+	Claim   string `json:"claim,omitempty"` // a ClaimState, or ""
+	// Steps are remote steps of which it is not known what became of them.
+	Steps    []StepStatus `json:"steps,omitempty"`
+	Warnings []string     `json:"warnings,omitempty"`
+	Next     NextStep     `json:"next"`
+}
+
+// StepUnresolved is the state of a step that is being taken, or that the API could not
+// be asked about yet. The other state that a status names is StepLost.
+const StepUnresolved = "unresolved"
+
+// StepStatus is a remote step that ended nowhere.
+type StepStatus struct {
+	Kind  StepKind `json:"kind"`
+	What  string   `json:"what,omitempty"`
+	State string   `json:"state"`          // StepUnresolved or StepLost
+	Note  string   `json:"note,omitempty"` // what it means, for the user
 }
 
 // DeploymentStatus is the state of one deployment, the newest of its Worker.
@@ -140,6 +187,7 @@ type ClaimResult struct {
 	MinutesLeft int
 	// PageURL is where the human decides: our own page, never Cloudflare's. The door
 	// gives it to the client to open, or puts it into the sentence for the user.
-	PageURL string
-	Next    NextStep
+	PageURL  string
+	Warnings []string
+	Next     NextStep
 }

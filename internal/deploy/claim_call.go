@@ -25,16 +25,23 @@ func (s *Service) RequestClaim(ctx context.Context, c Caller, req ClaimRequest) 
 	if err != nil {
 		return nil, err
 	}
-	unlock, err := s.locks.lock(ctx, sess.ID)
+	var res *ClaimResult
+	err = s.inTurn(ctx, sessionTurn(sess.ID), s.cfg.TurnWait, func(ctx context.Context, lease *Lease) (err error) {
+		res, err = s.requestClaim(ctx, lease, *sess, req)
+		return err
+	})
+	return res, err
+}
+
+func (s *Service) requestClaim(ctx context.Context, lease *Lease, sess Session, req ClaimRequest) (*ClaimResult, error) {
+	if err := s.lookAfter(ctx, lease, &sess); err != nil {
+		return nil, err
+	}
+	acct, deps, err := s.claimable(ctx, sess)
 	if err != nil {
 		return nil, err
 	}
-	defer unlock()
-	acct, deps, err := s.claimable(ctx, *sess)
-	if err != nil {
-		return nil, err
-	}
-	claim, err := s.openClaim(ctx, *sess, acct, deps, req.Message)
+	claim, err := s.openClaim(ctx, sess, acct, deps, req.Message)
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +85,7 @@ func (s *Service) claimable(ctx context.Context, sess Session) (*Account, []Depl
 	if err != nil {
 		return nil, nil, err
 	}
-	deps := slices.DeleteFunc(all, func(d Deployment) bool { return d.AccountID != acct.ID })
+	deps := slices.DeleteFunc(all, func(d Deployment) bool { return d.AccountID != acct.ID || d.Serving == ServingFailed })
 	if len(deps) == 0 {
 		return nil, nil, errNothingToClaim(sess.ID)
 	}
@@ -168,6 +175,7 @@ func (s *Service) claimResult(ctx context.Context, claim *Claim, acct *Account) 
 	res := &ClaimResult{
 		Claim: claim.StateAt(now), SessionID: claim.SessionID, ExpiresAt: claim.ExpiresAt,
 		MinutesLeft: max(0, int(claim.ExpiresAt.Sub(now)/time.Minute)),
+		Warnings:    endWarnings(acct.Phase(now), minutesLeft(acct, now)),
 		Next:        NextStep{Do: "Relay tell_user to the user, then stop. Do not poll and do not deploy to this session meanwhile."},
 	}
 	if res.Claim == ClaimApproved {
@@ -192,7 +200,7 @@ func (s *Service) ClaimView(ctx context.Context, token string) (*ClaimView, erro
 	if err != nil {
 		return nil, err
 	}
-	deps = slices.DeleteFunc(deps, func(d Deployment) bool { return d.AccountID != acct.ID })
+	deps = slices.DeleteFunc(deps, func(d Deployment) bool { return d.AccountID != acct.ID || d.Serving == ServingFailed })
 	now := s.timeFor(acct)
 	shown := *acct
 	shown.Token, shown.ClaimURL = "", ""
@@ -260,11 +268,15 @@ func (s *Service) DecideClaim(ctx context.Context, token string, approve bool, b
 	if err != nil {
 		return nil, err
 	}
-	unlock, err := s.locks.lock(ctx, sess.ID)
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
+	var view *ClaimView
+	err = s.inTurn(ctx, sessionTurn(sess.ID), s.cfg.TurnWait, func(ctx context.Context, _ *Lease) (err error) {
+		view, err = s.decideClaim(ctx, token, approve, browser)
+		return err
+	})
+	return view, err
+}
+
+func (s *Service) decideClaim(ctx context.Context, token string, approve bool, browser string) (*ClaimView, error) {
 	s.askClock(ctx)
 	claim, _, acct, err := s.claimByPage(ctx, token)
 	if err != nil {

@@ -62,6 +62,13 @@ type world struct {
 	// afterUpload lets an upload happen and its answer get lost.
 	afterUpload func(n int) error
 	onPage      func() error
+	// afterProvision lets an account be made and the answer get lost.
+	afterProvision func(n int) error
+	// onLook is asked before an account is looked at.
+	onLook func(n int) error
+	looks  int
+	// misused are uses of a token that must not be used any more.
+	misused []string
 }
 
 type fakeAccount struct {
@@ -76,6 +83,7 @@ type fakeWorker struct {
 
 type fakeVersion struct {
 	id     string
+	tag    string
 	from   time.Time
 	code   string
 	stack  string
@@ -201,13 +209,34 @@ func (c *fakeCloud) Provision(ctx context.Context, stage func(deploy.Stage)) (*d
 	stage(deploy.StageProof)
 	stage(deploy.StageAccount)
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.provisions++
+	n := c.provisions + 1
 	if c.onProvision != nil {
-		if err := c.onProvision(c.provisions); err != nil {
+		if err := c.onProvision(n); err != nil {
+			c.provisions++
+			c.mu.Unlock()
 			return nil, err
 		}
 	}
+	c.mu.Unlock()
+	settle, err := deploy.BeginStep(ctx, deploy.StepCreateAccount, "")
+	if err != nil {
+		return nil, err
+	}
+	grant, err := c.create()
+	ref := ""
+	if grant != nil {
+		ref = grant.Account.ID
+	}
+	if e := settle(ref, err); e != nil && err == nil {
+		return nil, e
+	}
+	return grant, err
+}
+
+func (c *fakeCloud) create() (*deploy.Grant, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.provisions++
 	c.heard = true
 	now := (*world)(c).apiNow().UTC()
 	n := strconv.Itoa(c.provisions)
@@ -219,19 +248,48 @@ func (c *fakeCloud) Provision(ctx context.Context, stage func(deploy.Stage)) (*d
 		ExpiresAt: now.Add(time.Hour).Truncate(time.Second), ClaimExpiresAt: now.Add(time.Hour).Truncate(time.Millisecond),
 	}
 	c.accounts[acct.ID] = &fakeAccount{acct: acct, workers: map[string]*fakeWorker{}}
+	if c.afterProvision != nil {
+		if err := c.afterProvision(c.provisions); err != nil {
+			return nil, err
+		}
+	}
 	return &deploy.Grant{Account: acct, Difficulty: 1}, nil
 }
 
 // account checks a token as the API does. The caller holds the lock.
 func (c *fakeCloud) account(a *deploy.Account) (*fakeAccount, error) {
 	known := c.accounts[a.ID]
+	if a.State != deploy.AccountCurrent || a.Token.Empty() {
+		c.misused = append(c.misused, "account "+a.ID+" of state "+string(a.State))
+	}
 	if known == nil || known.acct.Token != a.Token || !(*world)(c).apiNow().Before(known.acct.ExpiresAt) {
 		return nil, deploy.Errorf(deploy.CodeAccountLost, "Call deploy_temporary with fresh: true.", "the API does not accept this token")
 	}
 	return known, nil
 }
 
-func (c *fakeCloud) Prepare(_ context.Context, _ *deploy.Account, a *deploy.Artifact, stage func(deploy.Stage)) (*deploy.Prepared, error) {
+// told runs a step as the journal wants it: told before, settled after.
+func told[T any](ctx context.Context, kind deploy.StepKind, what string, step func() (T, string, error)) (T, error) {
+	settle, err := deploy.BeginStep(ctx, kind, what)
+	if err != nil {
+		var none T
+		return none, err
+	}
+	v, ref, err := step()
+	if e := settle(ref, err); e != nil && err == nil {
+		err = e
+	}
+	return v, err
+}
+
+func (c *fakeCloud) Prepare(ctx context.Context, _ *deploy.Account, a *deploy.Artifact, stage func(deploy.Stage)) (*deploy.Prepared, error) {
+	return told(ctx, deploy.StepCreateResource, deploy.ResourceKV+" kv", func() (*deploy.Prepared, string, error) {
+		p, err := c.prepare(a, stage)
+		return p, "ref-of-kv", err
+	})
+}
+
+func (c *fakeCloud) prepare(a *deploy.Artifact, stage func(deploy.Stage)) (*deploy.Prepared, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.prepares++
@@ -244,7 +302,14 @@ func (c *fakeCloud) Prepare(_ context.Context, _ *deploy.Account, a *deploy.Arti
 	return &deploy.Prepared{Bindings: a.Bindings, Resources: []deploy.Resource{{Type: deploy.ResourceKV, Binding: "KV", Name: "kv", State: deploy.ResourceMade}}}, nil
 }
 
-func (c *fakeCloud) Trigger(_ context.Context, _ *deploy.Account, a *deploy.Artifact) ([]deploy.Resource, error) {
+func (c *fakeCloud) Trigger(ctx context.Context, _ *deploy.Account, a *deploy.Artifact) ([]deploy.Resource, error) {
+	return told(ctx, deploy.StepSetTrigger, a.Name, func() ([]deploy.Resource, string, error) {
+		list, err := c.trigger(a)
+		return list, "", err
+	})
+}
+
+func (c *fakeCloud) trigger(a *deploy.Artifact) ([]deploy.Resource, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.triggers++
@@ -259,6 +324,16 @@ func (c *fakeCloud) Trigger(_ context.Context, _ *deploy.Account, a *deploy.Arti
 }
 
 func (c *fakeCloud) Upload(ctx context.Context, acct *deploy.Account, up deploy.Upload) (*deploy.Uploaded, error) {
+	return told(ctx, deploy.StepUploadScript, up.Artifact.Name, func() (*deploy.Uploaded, string, error) {
+		u, err := c.upload(ctx, acct, up)
+		if err != nil {
+			return nil, "", err
+		}
+		return u, u.VersionID, nil
+	})
+}
+
+func (c *fakeCloud) upload(ctx context.Context, acct *deploy.Account, up deploy.Upload) (*deploy.Uploaded, error) {
 	c.mu.Lock()
 	takes := c.uploadTakes
 	c.mu.Unlock()
@@ -290,7 +365,7 @@ func (c *fakeCloud) Upload(ctx context.Context, acct *deploy.Account, up deploy.
 	} else {
 		from = from.Add(c.lag)
 	}
-	v := fakeVersion{id: fmt.Sprintf("version-%d", c.uploads), from: from, assets: up.Artifact.MainModule == ""}
+	v := fakeVersion{id: fmt.Sprintf("version-%d", c.uploads), tag: up.Tag, from: from, assets: up.Artifact.MainModule == ""}
 	if v.assets {
 		v.code = "200 " + string(up.Artifact.Assets.Files[0].Content)
 	} else {
@@ -307,6 +382,13 @@ func (c *fakeCloud) Upload(ctx context.Context, acct *deploy.Account, up deploy.
 }
 
 func (c *fakeCloud) EnableRoute(ctx context.Context, acct *deploy.Account, worker string) (string, error) {
+	return told(ctx, deploy.StepEnableRoute, worker, func() (string, string, error) {
+		host, err := c.enableRoute(ctx, acct, worker)
+		return host, host, err
+	})
+}
+
+func (c *fakeCloud) enableRoute(ctx context.Context, acct *deploy.Account, worker string) (string, error) {
 	if err := ctx.Err(); err != nil {
 		return "", deploy.AsError(err)
 	}
@@ -330,6 +412,72 @@ func (c *fakeCloud) EnableRoute(ctx context.Context, acct *deploy.Account, worke
 		w.routeAt = time.Now().Add(c.routeDelay)
 	}
 	return worker + "." + known.acct.Subdomain + ".workers.dev", nil
+}
+
+func (c *fakeCloud) look(ctx context.Context, acct *deploy.Account) (*fakeAccount, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, deploy.AsError(err)
+	}
+	c.looks++
+	if c.onLook != nil {
+		if err := c.onLook(c.looks); err != nil {
+			return nil, err
+		}
+	}
+	return c.account(acct)
+}
+
+func (c *fakeCloud) Deployed(ctx context.Context, acct *deploy.Account, worker string) (*deploy.Served, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	known, err := c.look(ctx, acct)
+	if err != nil {
+		return nil, err
+	}
+	w := known.workers[worker]
+	if w == nil {
+		return nil, nil
+	}
+	last := w.versions[len(w.versions)-1]
+	s := &deploy.Served{VersionID: last.id, Tag: last.tag}
+	if !w.routeAt.IsZero() {
+		s.Host = worker + "." + known.acct.Subdomain + ".workers.dev"
+	}
+	return s, nil
+}
+
+func (c *fakeCloud) Inventory(ctx context.Context, acct *deploy.Account) (*deploy.Inventory, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	known, err := c.look(ctx, acct)
+	if err != nil {
+		return nil, err
+	}
+	inv := &deploy.Inventory{}
+	for name := range known.workers {
+		inv.Workers = append(inv.Workers, name)
+	}
+	if c.prepares > 0 {
+		inv.Resources = []deploy.OwnedResource{{Type: deploy.ResourceKV, Name: "kv", Ref: "ref-of-kv"}}
+	}
+	return inv, nil
+}
+
+func (c *fakeCloud) DeleteWorker(ctx context.Context, acct *deploy.Account, worker string) error {
+	_, err := told(ctx, deploy.StepDelete, "worker "+worker, func() (bool, string, error) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		known, err := c.account(acct)
+		if err == nil {
+			delete(known.workers, worker)
+		}
+		return true, "", err
+	})
+	return err
+}
+
+func (c *fakeCloud) DeleteResource(context.Context, *deploy.Account, deploy.OwnedResource) error {
+	return errors.New("not played")
 }
 
 func (c *fakeCloud) Tail(_ context.Context, acct *deploy.Account, worker string) (deploy.Tail, error) {

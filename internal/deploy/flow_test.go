@@ -283,8 +283,12 @@ func TestAnUploadOfUnknownOutcome(t *testing.T) {
 			}
 		},
 		"the record can't be written": func(w *world) {
+			settled := 0
 			w.store.fail = func(op string) error {
-				if op == "SaveArtifact" {
+				if op == "Settle" {
+					settled++
+				}
+				if settled > 0 && op != "ReleaseLease" {
 					return deploy.Errorf(deploy.CodeStore, "Free some space.", "disk full")
 				}
 				return nil
@@ -317,6 +321,27 @@ func TestAnUploadOfUnknownOutcome(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What is live can always be put live again: an artifact that can't be kept is not uploaded.
+func TestAnArtifactThatCantBeKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		s := w.service()
+		must(t, s, worker("200 one"))
+		w.store.fail = func(op string) error {
+			if op == "SaveArtifact" {
+				return deploy.Errorf(deploy.CodeStore, "Free some space.", "disk full")
+			}
+			return nil
+		}
+		_, err := s.Deploy(t.Context(), me, worker("200 two"))
+		refused(t, err, deploy.CodeStore)
+		w.store.fail = nil
+		if res := must(t, s, worker("200 one")); res.Changed || w.uploads != 1 {
+			t.Errorf("changed %v after %d uploads", res.Changed, w.uploads)
+		}
+	})
 }
 
 // A definite no leaves what was there on record.

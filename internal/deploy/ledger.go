@@ -52,7 +52,8 @@ type Step struct {
 	// Ref is what the API calls the result (an id, a version); empty until it is known.
 	Ref string
 	// Note says in a sentence for the user what a lost step means.
-	Note      string
+	Note string
+	// Fence, BegunAt and SettledAt are the store's to set, by its clock.
 	Fence     int64
 	BegunAt   time.Time
 	SettledAt time.Time
@@ -62,14 +63,17 @@ type Step struct {
 // store's own clock. Fence rises with every lease of that name: what an older fence
 // writes is refused.
 type Lease struct {
-	Name  string
+	// Name is the session's ID where it is a session's lease.
+	Name string
+	// Owner is another one for every lease, also of one process.
 	Owner string
 	Fence int64
 	Until time.Time
 }
 
-// StepLimit refuses a step when as many of its kind were begun lately. It is counted
-// in the transaction that writes the step down, so that it holds across processes.
+// StepLimit refuses a step of its Kind when as many were begun lately, whatever became
+// of them; a step of another kind passes it. It is counted in the transaction that
+// writes the step down, by the store's clock, so that it holds across processes.
 type StepLimit struct {
 	// Principal narrows the count to one caller; empty: everybody's count.
 	Principal string
@@ -125,22 +129,27 @@ type Ledger interface {
 	// AcquireLease takes the lease of a name. CodeBusy, with RetryAfter, while another
 	// holds it, also another goroutine of this process.
 	AcquireLease(ctx context.Context, name string, ttl time.Duration) (*Lease, error)
-	// RenewLease lengthens it; CodeBusy when it ran out and another took it.
+	// RenewLease lengthens it and sets its Until; CodeBusy when it ran out and another
+	// took it, or it was given back.
 	RenewLease(ctx context.Context, l *Lease, ttl time.Duration) error
 	// ReleaseLease gives it back; one that is not held any more is no error.
 	ReleaseLease(ctx context.Context, l *Lease) error
 
-	// BeginStep writes a step down as open. CodeBusy when the lease is not held any
-	// more; CodeRateLimited, with RetryAfter, when a limit is reached. Then the step
-	// must not be taken.
+	// BeginStep writes a step down as open, under its session's lease. CodeBusy when the
+	// lease is not held any more, also when it only ran out; CodeRateLimited, with
+	// RetryAfter, when a limit is reached. Then the step must not be taken.
 	BeginStep(ctx context.Context, l *Lease, s Step, limits ...StepLimit) error
-	// Settle ends a step. CodeBusy when another lease looked after it meanwhile: then
-	// nothing was written.
+	// Settle ends a step of the lease's session, whoever began it; with StepUnknown it
+	// stays to be looked at. CodeBusy when another lease of the session was taken
+	// meanwhile: then nothing was written. A lease that ran out and that nobody took
+	// still settles, and the same settlement twice under one lease is no error.
 	Settle(ctx context.Context, l *Lease, s Settlement) error
 	// Steps lists a session's steps, oldest first.
 	Steps(ctx context.Context, sessionID string) ([]Step, error)
-	// Abandoned lists sessions that have steps to look at and whose lease nobody holds,
-	// and sessions whose accounts in use end before t, at most limit of them.
+	// Abandoned lists sessions that have steps to look at, and sessions with an account
+	// that ends before t and is in use or has secrets, but none whose lease is held; at
+	// most limit of them, first those whose lease was held longest ago, so that looking
+	// (under the lease) goes round.
 	Abandoned(ctx context.Context, t time.Time, limit int) ([]Session, error)
 
 	// Usage counts what principal and everybody used since a time.

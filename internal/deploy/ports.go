@@ -82,8 +82,12 @@ type Tail interface {
 // CodeStartFailed, CodeChallengeHard, CodeChallengeFailed are about the request;
 // CodeAccountLost means that the API does not accept the account's token. Nothing
 // is retried that is not idempotent: Provision never repeats the creating request.
-// All methods are safe for concurrent use.
+// Every remote step that has an effect is told to the context's Journal (BeginStep)
+// right before it goes out, and settled with what came of it. All methods are safe for
+// concurrent use.
 type Cloud interface {
+	Caretaker
+
 	// Target names the API (and instance) that accounts of this Cloud live on.
 	Target() string
 	// Loopback tells whether the API is on this machine, so that no one's terms are accepted.
@@ -136,6 +140,8 @@ type Edge interface {
 // rest, bound to their row. Errors other than the documented *Error codes are
 // CodeStore. All methods are safe for concurrent use, also by several processes.
 type Store interface {
+	Ledger
+
 	// SaveSession inserts or updates a session by ID.
 	SaveSession(ctx context.Context, s Session) error
 	// Session finds a session of principal; CodeSessionNotFound.
@@ -147,7 +153,9 @@ type Store interface {
 	Sessions(ctx context.Context, principal string, limit int) ([]Session, error)
 
 	// SaveAccount inserts or updates an account by (Target, ID). An update with empty
-	// Token or ClaimURL wipes what was sealed.
+	// Token or ClaimURL wipes what was sealed; what is wiped, or not in use any more,
+	// stays so, whatever an older picture of it says. A session has one account in use: a
+	// new one retires the others and wipes their secrets with the same stroke.
 	SaveAccount(ctx context.Context, a Account) error
 	// Accounts lists a session's accounts, newest first, with their secrets.
 	Accounts(ctx context.Context, sessionID string) ([]Account, error)
@@ -155,7 +163,7 @@ type Store interface {
 	// those still current as expired, and says how many rows it touched.
 	WipeExpired(ctx context.Context, t time.Time) (int, error)
 
-	// SaveDeployment inserts or updates a deployment by ID.
+	// SaveDeployment inserts or updates a deployment by ID, all of it but CreatedAt.
 	SaveDeployment(ctx context.Context, d Deployment) error
 	// Deployments lists a session's deployments, newest first.
 	Deployments(ctx context.Context, sessionID string) ([]Deployment, error)
@@ -178,10 +186,15 @@ type Store interface {
 
 	// BeginCall reserves an idempotency key of principal for a call with these
 	// arguments. It tells what is known of the key: CallNew (reserved now), CallRunning
-	// (another call holds it), CallDone with that call's result.
-	// CodeIdempotency when the key was used with other arguments.
+	// (another call holds it), CallDone with that call's result. With CallNew come the
+	// bytes that an earlier call of the same arguments left by MarkCall, which failed or
+	// whose process is gone. CodeIdempotency when the key was used with other arguments.
 	BeginCall(ctx context.Context, principal, key, argsDigest string, at time.Time) (CallState, []byte, error)
-	// FinishCall keeps the result under the key; a nil result gives the key free again.
+	// MarkCall renews the hold on a key, which ends by itself when its process is gone.
+	// A mark that is not nil is kept until a result is. CodeBusy when another took the key.
+	MarkCall(ctx context.Context, principal, key string, mark []byte, at time.Time) error
+	// FinishCall keeps the result under the key; a nil result gives the key free again,
+	// with its mark.
 	FinishCall(ctx context.Context, principal, key string, result []byte) error
 
 	// AcceptTerms records an acceptance; Accepted tells whether there is one for that text.

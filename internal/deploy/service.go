@@ -32,7 +32,13 @@ type Config struct {
 	// ConfirmWait bounds the further wait for evidence of the version once something
 	// serves and nothing speaks against it. Default 2 s.
 	ConfirmWait time.Duration
-	Now         func() time.Time
+	// TurnWait bounds the wait for another call that works on the same session. Default
+	// 45 s: longer than a lease outlives its process, shorter than clients wait.
+	TurnWait time.Duration
+	// MaxAccounts is how many accounts one principal may make in an hour, MaxAccountsInAll
+	// how many all may; 0: as many as the API gives.
+	MaxAccounts, MaxAccountsInAll int
+	Now                           func() time.Time
 }
 
 // Service is the one road that every door and command takes.
@@ -56,6 +62,7 @@ func New(cfg Config) (*Service, error) {
 	setDefault(&cfg.Margin, time.Minute)
 	setDefault(&cfg.ServeWait, 25*time.Second)
 	setDefault(&cfg.ConfirmWait, 2*time.Second)
+	setDefault(&cfg.TurnWait, 45*time.Second)
 	return &Service{cfg: cfg}, nil
 }
 
@@ -96,19 +103,4 @@ func errNoSource() *Error {
 		Code: CodeNoSource, Message: "there is nothing to bundle: neither project_dir nor files was given",
 		Next: "Call again with files (a list of {path, content}) or project_dir.",
 	}
-}
-
-// timeFor is the time by which an account's life is measured, in the API's terms: the
-// later of our clock, corrected by what was between the two when the account was
-// made, and the API's own clock as last heard. Either can end a use, neither can
-// lengthen it.
-func (s *Service) timeFor(a *Account) time.Time {
-	now := s.cfg.Now().Add(a.Skew)
-	if a.Target != s.cfg.Cloud.Target() {
-		return now // another API's clock says nothing of this account
-	}
-	if api := s.cfg.Cloud.Clock(); api.After(now) {
-		return api
-	}
-	return now
 }

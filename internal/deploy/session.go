@@ -136,6 +136,7 @@ const (
 const (
 	ServingYes    = "yes"
 	ServingNotYet = "not_yet"
+	ServingFailed = "failed" // it never came to be: the API has no such version
 )
 
 // Acceptance is the record that a human accepted Cloudflare's terms.

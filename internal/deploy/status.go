@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
@@ -79,24 +80,23 @@ func (s *Service) sessionStatus(ctx context.Context, sess Session, look bool) (*
 		SessionID: sess.ID, RunID: sess.RunID, JobID: sess.JobID, Labels: sess.Labels,
 		Phase: PhaseExpired, Deployments: []DeploymentStatus{},
 	}
-	accounts, err := s.cfg.Store.Accounts(ctx, sess.ID)
+	accounts, err := s.tended(ctx, sess, look)
+	if err != nil {
+		return nil, err
+	}
+	steps, err := s.cfg.Store.Steps(ctx, sess.ID)
 	if err != nil {
 		return nil, err
 	}
 	if len(accounts) == 0 {
-		st.Next = NextStep{Do: "This session has no account yet: nothing of it is live.", Tool: "deploy_temporary", Args: map[string]any{"session_id": sess.ID}}
+		st.Steps = loose(steps, "")
+		st.Next = noAccountNext(sess.ID, steps)
 		return st, nil
 	}
-	s.learn(accounts)
 	acct := &accounts[0]
 	st.Retired = len(accounts) - 1
+	st.Steps = loose(steps, acct.ID)
 	ours := acct.Target == s.cfg.Cloud.Target()
-	if look && ours && acct.State == AccountCurrent {
-		s.askClock(ctx)
-	}
-	if err := s.settle(ctx, acct, ours); err != nil {
-		return nil, err
-	}
 	now := s.timeFor(acct)
 	st.Account, st.ExpiresAt = acct.Name, acct.ExpiresAt
 	st.Phase, st.MinutesLeft = acct.Phase(now), minutesLeft(acct, now)
@@ -111,25 +111,67 @@ func (s *Service) sessionStatus(ctx context.Context, sess Session, look bool) (*
 	if claim != nil && claim.AccountID == acct.ID {
 		st.Claim = string(claim.StateAt(now))
 	}
+	st.Warnings = endWarnings(st.Phase, st.MinutesLeft)
 	st.Next = statusNext(st)
+	if last := lastAccount(steps); last != nil && last.State == StepLost && !live {
+		st.Next = noAccountNext(sess.ID, steps)
+	}
 	return st, nil
 }
 
-// settle writes down that an account's hour is over and wipes what could act on it.
-// The account of a sandbox that is gone is over too.
-func (s *Service) settle(ctx context.Context, acct *Account, ours bool) error {
-	over := !s.timeFor(acct).Before(acct.ExpiresAt)
-	if acct.Token.Empty() && acct.ClaimURL.Empty() || !over {
-		return nil
+// tended gives a session's accounts, newest first, after looking after it.
+func (s *Service) tended(ctx context.Context, sess Session, look bool) ([]Account, error) {
+	accounts, err := s.cfg.Store.Accounts(ctx, sess.ID)
+	if err != nil {
+		return nil, err
 	}
-	if !ours && s.cfg.Now().Before(acct.ExpiresAt) {
-		return nil
+	if look && len(accounts) > 0 && accounts[0].Target == s.cfg.Cloud.Target() && accounts[0].State == AccountCurrent {
+		s.askClock(ctx)
 	}
-	if acct.State == AccountCurrent {
-		acct.State = AccountExpired
+	if err := s.tend(ctx, &sess); err != nil {
+		return nil, err
 	}
-	acct.Token, acct.ClaimURL = "", ""
-	return s.cfg.Store.SaveAccount(context.WithoutCancel(ctx), *acct)
+	if accounts, err = s.cfg.Store.Accounts(ctx, sess.ID); err == nil {
+		s.learn(accounts)
+	}
+	return accounts, err
+}
+
+// noAccountNext is what to do with a session whose account is not there: not made yet, or
+// made without an answer.
+func noAccountNext(session string, steps []Step) NextStep {
+	args := map[string]any{"session_id": session}
+	if last := lastAccount(steps); last != nil && last.State == StepLost {
+		args["fresh"], args["bundle_id"] = true, last.BundleID
+		return NextStep{Do: "The answer to the making of this session's account was lost. " + noteAccountLost + " To make another one, deploy with fresh: true.", Tool: "deploy_temporary", Args: args}
+	}
+	return NextStep{Do: "This session has no account yet: nothing of it is live.", Tool: "deploy_temporary", Args: args}
+}
+
+// maxSteps is how many steps a status names.
+const maxSteps = 5
+
+// loose lists the newest steps that ended nowhere, as far as they matter: on the account
+// in use, and not done again since.
+func loose(steps []Step, account string) []StepStatus {
+	var out []StepStatus
+	done := map[string]bool{}
+	for _, step := range slices.Backward(steps) {
+		key := string(step.Kind) + " " + step.What
+		if step.State == StepDone || step.State == StepFailed {
+			done[key] = done[key] || step.State == StepDone
+			continue
+		}
+		if done[key] || step.AccountID != account && step.AccountID != "" || len(out) == maxSteps {
+			continue
+		}
+		state := StepUnresolved
+		if step.State == StepLost {
+			state = string(StepLost)
+		}
+		out = append(out, StepStatus{Kind: step.Kind, What: step.What, State: state, Note: step.Note})
+	}
+	return out
 }
 
 func statusNext(st *SessionStatus) NextStep {
@@ -162,7 +204,7 @@ func (s *Service) deploymentStatus(ctx context.Context, sess Session, acct *Acco
 	out := []DeploymentStatus{}
 	seen := map[string]bool{}
 	for _, d := range deps {
-		if d.AccountID != acct.ID || seen[d.Worker] {
+		if d.AccountID != acct.ID || seen[d.Worker] || d.Serving == ServingFailed {
 			continue
 		}
 		seen[d.Worker] = true

@@ -21,6 +21,9 @@ type memStore struct {
 	claims    []deploy.Claim
 	calls     map[string]*storedCall
 	terms     []deploy.Acceptance
+	leases    map[string]deploy.Lease
+	fence     int64
+	steps     []deploy.Step
 	// fail, where set, is asked before each operation by its name.
 	fail func(op string) error
 	// finished counts FinishCall by whether a result was kept.
@@ -30,11 +33,14 @@ type memStore struct {
 type storedCall struct {
 	args   string
 	done   bool
+	free   bool // its call failed
+	heldAt time.Time
+	mark   []byte
 	result []byte
 }
 
 func newMemStore() *memStore {
-	return &memStore{artifacts: map[string]deploy.Artifact{}, calls: map[string]*storedCall{}}
+	return &memStore{artifacts: map[string]deploy.Artifact{}, calls: map[string]*storedCall{}, leases: map[string]deploy.Lease{}}
 }
 
 func (m *memStore) begin(ctx context.Context, op string) error {
@@ -112,14 +118,18 @@ func (m *memStore) SaveAccount(ctx context.Context, a deploy.Account) error {
 	if err := m.begin(ctx, "SaveAccount"); err != nil {
 		return err
 	}
+	m.putAccount(a)
+	return nil
+}
+
+func (m *memStore) putAccount(a deploy.Account) {
 	for i := range m.accounts {
 		if m.accounts[i].ID == a.ID && m.accounts[i].Target == a.Target {
 			m.accounts[i] = a
-			return nil
+			return
 		}
 	}
 	m.accounts = append(m.accounts, a)
-	return nil
 }
 
 func (m *memStore) Accounts(ctx context.Context, sessionID string) ([]deploy.Account, error) {
@@ -162,6 +172,11 @@ func (m *memStore) SaveDeployment(ctx context.Context, d deploy.Deployment) erro
 	if err := m.begin(ctx, "SaveDeployment"); err != nil {
 		return err
 	}
+	m.putDeployment(d)
+	return nil
+}
+
+func (m *memStore) putDeployment(d deploy.Deployment) {
 	if d.Check != nil {
 		c := *d.Check
 		d.Check = &c
@@ -169,11 +184,10 @@ func (m *memStore) SaveDeployment(ctx context.Context, d deploy.Deployment) erro
 	for i := range m.deps {
 		if m.deps[i].ID == d.ID {
 			m.deps[i] = d
-			return nil
+			return
 		}
 	}
 	m.deps = append(m.deps, d)
-	return nil
 }
 
 func (m *memStore) Deployments(ctx context.Context, sessionID string) ([]deploy.Deployment, error) {
@@ -273,7 +287,10 @@ func (m *memStore) DecideClaim(ctx context.Context, id string, from, to deploy.C
 	return false, nil
 }
 
-func (m *memStore) BeginCall(ctx context.Context, principal, key, argsDigest string, _ time.Time) (deploy.CallState, []byte, error) {
+// callLease is how long a call that is not renewed holds its key.
+const callLease = 30 * time.Second
+
+func (m *memStore) BeginCall(ctx context.Context, principal, key, argsDigest string, at time.Time) (deploy.CallState, []byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.begin(ctx, "BeginCall"); err != nil {
@@ -282,15 +299,35 @@ func (m *memStore) BeginCall(ctx context.Context, principal, key, argsDigest str
 	k := principal + "\x00" + key
 	c := m.calls[k]
 	switch {
-	case c == nil:
-		m.calls[k] = &storedCall{args: argsDigest}
+	case c == nil || c.free && c.args != argsDigest:
+		m.calls[k] = &storedCall{args: argsDigest, heldAt: at}
 		return deploy.CallNew, nil, nil
 	case c.args != argsDigest:
 		return 0, nil, deploy.Errorf(deploy.CodeIdempotency, "Use a new key for a new call.", "this idempotency key was used with other arguments")
-	case !c.done:
+	case c.done:
+		return deploy.CallDone, slices.Clone(c.result), nil
+	case !c.free && at.Sub(c.heldAt) < callLease:
 		return deploy.CallRunning, nil, nil
 	}
-	return deploy.CallDone, slices.Clone(c.result), nil
+	c.free, c.heldAt = false, at
+	return deploy.CallNew, slices.Clone(c.mark), nil
+}
+
+func (m *memStore) MarkCall(ctx context.Context, principal, key string, mark []byte, at time.Time) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.begin(ctx, "MarkCall"); err != nil {
+		return err
+	}
+	c := m.calls[principal+"\x00"+key]
+	if c == nil || c.free || c.done {
+		return deploy.Errorf(deploy.CodeBusy, "Repeat the call.", "the key is not held any more")
+	}
+	c.heldAt = at
+	if mark != nil {
+		c.mark = slices.Clone(mark)
+	}
+	return nil
 }
 
 func (m *memStore) FinishCall(ctx context.Context, principal, key string, result []byte) error {
@@ -299,13 +336,13 @@ func (m *memStore) FinishCall(ctx context.Context, principal, key string, result
 	if err := m.begin(ctx, "FinishCall"); err != nil {
 		return err
 	}
-	k := principal + "\x00" + key
+	c := m.calls[principal+"\x00"+key]
 	if result == nil {
-		delete(m.calls, k)
+		c.free = true
 		m.freed++
 		return nil
 	}
-	m.calls[k].done, m.calls[k].result = true, slices.Clone(result)
+	c.done, c.result = true, slices.Clone(result)
 	m.kept++
 	return nil
 }

@@ -30,9 +30,9 @@ func (s *Store) SaveClaim(ctx context.Context, c deploy.Claim) error {
 	token := s.seal.seal([]byte(c.PageToken.Reveal()), place("claims", "page_token", c.ID))
 	_, err := s.exec(ctx, `INSERT INTO claims (id, session_id, account_id, principal, page_hash, page_token, state, message, digest,
 			asked_at, expires_at, decided_at, browser, added)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, (SELECT COALESCE(MAX(added), 0) + 1 FROM claims))`,
-		c.ID, c.SessionID, c.AccountID, c.Principal, hash(c.PageToken.Reveal()), token, string(c.State), c.Message, c.Digest,
-		millis(c.AskedAt), millis(c.ExpiresAt), millis(c.DecidedAt), c.Browser)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, (SELECT COALESCE(MAX(added), 0) + 1 FROM claims WHERE session_id = $14))`,
+		c.ID, c.SessionID, c.AccountID, c.Principal, hash(c.PageToken.Reveal()), token, string(c.State), clean(c.Message), c.Digest,
+		millis(c.AskedAt), millis(c.ExpiresAt), millis(c.DecidedAt), c.Browser, c.SessionID)
 	return err
 }
 
@@ -62,7 +62,7 @@ func (s *Store) claim(ctx context.Context, query string, args ...any) (*deploy.C
 
 // Claim implements deploy.Store.
 func (s *Store) Claim(ctx context.Context, sessionID string) (*deploy.Claim, error) {
-	return s.claim(ctx, "WHERE session_id = $1 ORDER BY added DESC LIMIT 1", sessionID)
+	return s.claim(ctx, "WHERE session_id = $1 ORDER BY added DESC, asked_at DESC, id DESC LIMIT 1", sessionID)
 }
 
 // ClaimByPage implements deploy.Store.
@@ -80,21 +80,25 @@ func (s *Store) DecideClaim(ctx context.Context, id string, from, to deploy.Clai
 // BeginCall implements deploy.Store. A key whose holder has not renewed or ended it
 // within the lease is free again: its process is gone.
 func (s *Store) BeginCall(ctx context.Context, principal, key, args string, at time.Time) (deploy.CallState, []byte, error) {
-	if _, err := s.use(ctx); err != nil {
-		return 0, nil, err
-	}
 	state, result := deploy.CallNew, []byte(nil)
-	err := s.transact(ctx, func(tx *sql.Tx) error {
-		var had string
+	err := s.change(ctx, string(place("call", principal, key)), func(tx *sql.Tx, _ int64) error {
+		var had, owner, mark string
 		var lease int64
 		var kept []byte
-		err := tx.QueryRowContext(ctx, "SELECT args, lease_at, result FROM calls WHERE principal = $1 AND idem_key = $2", principal, key).Scan(&had, &lease, &kept)
+		state, result = deploy.CallNew, nil
+		found, err := one(ctx, tx, []any{&had, &owner, &lease, &kept, &mark},
+			"SELECT args, owner, lease_at, result, mark FROM calls WHERE principal = $1 AND idem_key = $2", principal, key)
 		age := at.Sub(moment(lease))
 		switch {
-		case errors.Is(err, sql.ErrNoRows):
 		case err != nil:
-			return fmt.Errorf("reading: %w", err)
-		case kept == nil && age > s.cfg.CallLease || age > s.cfg.CallTTL:
+			return err
+		case !found:
+		case age > s.cfg.CallTTL:
+			mark = ""
+		case kept == nil && (owner == "" || age > s.cfg.CallLease):
+			if had != args {
+				mark = ""
+			}
 		case had != args:
 			return deploy.Errorf(deploy.CodeIdempotency, "Use a new idempotency key for a different call, or repeat the first call exactly.",
 				"this idempotency key was used for a call with other arguments")
@@ -106,22 +110,41 @@ func (s *Store) BeginCall(ctx context.Context, principal, key, args string, at t
 			result, err = s.seal.open(kept, place("calls", "result", principal, key))
 			return err
 		}
-		_, err = tx.ExecContext(ctx, `INSERT INTO calls (principal, idem_key, args, owner, lease_at, result) VALUES ($1, $2, $3, $4, $5, NULL)
-			ON CONFLICT (principal, idem_key) DO UPDATE SET args = excluded.args, owner = excluded.owner, lease_at = excluded.lease_at, result = NULL`,
-			principal, key, args, s.owner, millis(at))
+		if mark != "" {
+			result = []byte(mark)
+		}
+		_, err = run(ctx, tx, `INSERT INTO calls (principal, idem_key, args, owner, lease_at, result, mark) VALUES ($1, $2, $3, $4, $5, NULL, $6)
+			ON CONFLICT (principal, idem_key) DO UPDATE SET args = excluded.args, owner = excluded.owner, lease_at = excluded.lease_at, result = NULL, mark = excluded.mark`,
+			principal, key, args, s.owner, millis(at), mark)
 		return err
 	})
 	return state, result, err
 }
 
+// MarkCall implements deploy.Store.
+func (s *Store) MarkCall(ctx context.Context, principal, key string, mark []byte, at time.Time) error {
+	n, err := s.exec(ctx, `UPDATE calls SET lease_at = $1, mark = CASE WHEN $2 = '' THEN mark ELSE $3 END
+		WHERE principal = $4 AND idem_key = $5 AND owner = $6 AND result IS NULL`,
+		millis(at), string(mark), string(mark), principal, key, s.owner)
+	if err == nil && n == 0 {
+		return deploy.Errorf(deploy.CodeBusy, "Make the same call again: it waits for the other one, and gives its result.",
+			"this call took too long, and its idempotency key was handed to another one meanwhile")
+	}
+	return err
+}
+
 // FinishCall implements deploy.Store. A key that another process took over meanwhile
-// is left to it.
+// is left to it. One that is free again keeps its mark, where it has one.
 func (s *Store) FinishCall(ctx context.Context, principal, key string, result []byte) error {
 	if _, err := s.use(ctx); err != nil {
 		return err
 	}
 	if result == nil {
-		_, err := s.exec(ctx, "DELETE FROM calls WHERE principal = $1 AND idem_key = $2 AND owner = $3", principal, key, s.owner)
+		_, err := s.exec(ctx, "DELETE FROM calls WHERE principal = $1 AND idem_key = $2 AND owner = $3 AND mark = ''", principal, key, s.owner)
+		if err != nil {
+			return err
+		}
+		_, err = s.exec(ctx, "UPDATE calls SET owner = '' WHERE principal = $1 AND idem_key = $2 AND owner = $3", principal, key, s.owner)
 		return err
 	}
 	_, err := s.exec(ctx, "UPDATE calls SET result = $1 WHERE principal = $2 AND idem_key = $3 AND owner = $4",
@@ -142,23 +165,28 @@ func (s *Store) SaveArtifact(ctx context.Context, principal string, a *deploy.Ar
 	}
 	packed, err := pack(a)
 	if err != nil {
-		return storeError(err)
+		return s.failed(err)
 	}
 	sealed := s.seal.seal(packed, place("artifacts", "sealed", principal, a.BundleID()))
-	_, err = s.exec(ctx, `INSERT INTO artifacts (principal, bundle_id, sealed, bytes, used_at) VALUES ($1, $2, $3, $4, $5)
-		ON CONFLICT (principal, bundle_id) DO UPDATE SET used_at = excluded.used_at`, principal, a.BundleID(), sealed, len(sealed), now)
-	if err != nil {
+	return s.change(ctx, string(place("artifacts", principal)), func(tx *sql.Tx, _ int64) error {
+		_, err := run(ctx, tx, `INSERT INTO artifacts (principal, bundle_id, sealed, bytes, used_at) VALUES ($1, $2, $3, $4, $5)
+			ON CONFLICT (principal, bundle_id) DO UPDATE SET used_at = excluded.used_at`, principal, a.BundleID(), sealed, len(sealed), now)
+		if err != nil {
+			return err
+		}
+		_, err = run(ctx, tx, `DELETE FROM artifacts WHERE principal = $1 AND bundle_id IN (
+			SELECT bundle_id FROM (
+				SELECT bundle_id, SUM(bytes) OVER (ORDER BY used_at DESC, bundle_id) AS total FROM artifacts WHERE principal = $2
+			) AS kept WHERE total > $3)`, principal, principal, s.cfg.MaxArtifactBytes)
 		return err
-	}
-	_, err = s.exec(ctx, `DELETE FROM artifacts WHERE principal = $1 AND bundle_id IN (
-		SELECT bundle_id FROM (
-			SELECT bundle_id, SUM(bytes) OVER (ORDER BY used_at DESC, bundle_id) AS total FROM artifacts WHERE principal = $2
-		) AS kept WHERE total > $3)`, principal, principal, s.cfg.MaxArtifactBytes)
-	return err
+	})
 }
 
 // Artifact implements deploy.Store.
 func (s *Store) Artifact(ctx context.Context, principal, bundleID string) (*deploy.Artifact, error) {
+	if !plain(bundleID) {
+		return nil, errNoBundle(bundleID)
+	}
 	var found *deploy.Artifact
 	err := s.query(ctx, func(r *sql.Rows) error {
 		var sealed []byte
@@ -176,10 +204,14 @@ func (s *Store) Artifact(ctx context.Context, principal, bundleID string) (*depl
 		return nil, err
 	}
 	if found == nil {
-		return nil, deploy.Errorf(deploy.CodeBundleNotFound, "Call bundle again, or give files or project_dir to deploy_temporary.",
-			"there is no bundle %q of yours; bundles are kept for a few days", shown(bundleID))
+		return nil, errNoBundle(bundleID)
 	}
 	return found, nil
+}
+
+func errNoBundle(id string) error {
+	return deploy.Errorf(deploy.CodeBundleNotFound, "Call bundle again, or give files or project_dir to deploy_temporary.",
+		"there is no bundle %q of yours; bundles are kept for a few days", shown(id))
 }
 
 func pack(a *deploy.Artifact) ([]byte, error) {

@@ -4,35 +4,32 @@ import (
 	"context"
 	"crypto/rand"
 	"database/sql"
-	"embed"
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
 	"os"
 	"path/filepath"
 	"sync"
 	"time"
 
-	"github.com/pressly/goose/v3"
-	"modernc.org/sqlite"
-
 	"github.com/hourglass-mcp/hourglass/internal/deploy"
 )
-
-//go:embed migrations/*.sql
-var migrations embed.FS
-
-// schemaVersion is the newest migration; it stands in the database's user_version too,
-// so that opening a current database asks goose nothing.
-const schemaVersion = 1
 
 // Config says where the store is and how long it remembers.
 type Config struct {
 	// Dir is the state folder; it is made with mode 0700. Several processes may share it.
 	Dir string
-	// KeyFile holds the 32 bytes that everything secret is sealed under. Default: key in
-	// Dir, made when it is not there.
+	// URL is the address of a PostgreSQL database that is used in place of the folder;
+	// several machines may share it. What it leaves out comes from PGPASSWORD and its
+	// kin, or from the password file, as with PostgreSQL's own programs.
+	URL deploy.Secret
+	// Secret is told the database's password before it is used.
+	Secret func(string)
+	// Key is the 32 bytes that everything secret is sealed under.
+	Key []byte
+	// KeyFile holds the key, as it is or as base64, where Key is not given; it must be
+	// there. Default: key in Dir, made when it is not there. With URL, one of the two must
+	// be given: a key that one machine makes is of no use to the others.
 	KeyFile string
 	// ArtifactTTL is how long an artifact is kept after its last use. Default 7 days.
 	ArtifactTTL time.Duration
@@ -43,47 +40,62 @@ type Config struct {
 	MaxArtifactBytes int64
 	// CallTTL is how long the result under an idempotency key is kept. Default 24 hours.
 	CallTTL time.Duration
-	// CallLease is how long a running call holds its key when its process is gone.
-	// Default 5 minutes.
+	// CallLease is how long a running call holds its key when its process is gone: three
+	// times as long as it takes to renew its hold. Default 30 s.
 	CallLease time.Duration
-	Now       func() time.Time
+	// Now is the clock that ages and hours are reckoned by; leases go by the store's own.
+	Now func() time.Time
 }
 
-// Store implements deploy.Store on SQLite. The database is opened on first use, so
-// that a server that is only asked for its tools costs nothing.
+// Store implements deploy.Store and deploy.Ledger. The database is opened on first
+// use, so that a server that is only asked for its tools costs nothing.
 type Store struct {
 	cfg   Config
-	owner string // of this process, for leases
+	home  home
+	owner string // of this store in this process, for leases
 
-	mu     sync.Mutex
-	opened bool
-	closed bool
-	db     *sql.DB
-	seal   *sealer
+	// turn is held while the database is opened; to wait for it ends with the call.
+	turn chan struct{}
+
+	mu       sync.Mutex
+	closed   bool
+	db       *sql.DB
+	seal     *sealer
+	prunedAt time.Time
 }
 
-var _ deploy.Store = (*Store)(nil)
+var (
+	_ deploy.Store  = (*Store)(nil)
+	_ deploy.Ledger = (*Store)(nil)
+)
 
-// Open makes a store in cfg.Dir. Problems with the folder, the key or the database are
-// told by the first call that needs them, as deploy.CodeStore.
+// Open makes a store in cfg.Dir, or at cfg.URL. Problems with the folder, the key or
+// the database are told by the first call that needs them, as deploy.CodeStore.
 func Open(_ context.Context, cfg Config) (*Store, error) {
-	if cfg.Dir == "" {
-		return nil, errors.New("session: Config.Dir is needed")
+	if cfg.Dir == "" && cfg.URL.Empty() {
+		return nil, errors.New("session: Config.Dir or Config.URL is needed")
 	}
-	if cfg.KeyFile == "" {
-		cfg.KeyFile = filepath.Join(cfg.Dir, "key")
+	if cfg.ArtifactTTL < 0 || cfg.RecordTTL < 0 {
+		return nil, errors.New("session: what is kept is kept for a time that is not negative")
 	}
 	setDefault(&cfg.ArtifactTTL, 7*24*time.Hour)
 	setDefault(&cfg.RecordTTL, 90*24*time.Hour)
 	setDefault(&cfg.CallTTL, 24*time.Hour)
-	setDefault(&cfg.CallLease, 5*time.Minute)
+	setDefault(&cfg.CallLease, 30*time.Second)
 	if cfg.MaxArtifactBytes == 0 {
 		cfg.MaxArtifactBytes = 512 << 20
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Store{cfg: cfg, owner: rand.Text()}, nil
+	if cfg.Secret == nil {
+		cfg.Secret = func(string) {}
+	}
+	s := &Store{cfg: cfg, home: folder{cfg.Dir}, owner: rand.Text(), turn: make(chan struct{}, 1)}
+	if !cfg.URL.Empty() {
+		s.home = server{cfg.URL, cfg.Secret}
+	}
+	return s, nil
 }
 
 func setDefault(d *time.Duration, v time.Duration) {
@@ -101,189 +113,134 @@ func (s *Store) Close() error {
 		return nil
 	}
 	db := s.db
-	s.db, s.opened = nil, false
+	s.db = nil
 	if err := db.Close(); err != nil {
 		return fmt.Errorf("closing the store: %w", err)
 	}
 	return nil
 }
 
+// DB gives the open database to another room that keeps tables of its own in it, and
+// the SQL that it speaks. It is closed with the store.
+func (s *Store) DB(ctx context.Context) (*sql.DB, Dialect, error) {
+	db, err := s.use(ctx)
+	return db, s.home.dialect(), err
+}
+
+// Ping tells whether the store can be used now.
+func (s *Store) Ping(ctx context.Context) error {
+	return s.query(ctx, func(*sql.Rows) error { return nil }, "SELECT name FROM meta WHERE name = $1", "key")
+}
+
 // use gives the open database. A failed opening is tried again by the next call: the
-// disk may have been made room on, the folder made writable.
+// disk may have been made room on, the folder made writable, the server be back.
 func (s *Store) use(ctx context.Context) (*sql.DB, error) {
+	if db, err := s.current(); db != nil || err != nil {
+		return db, err
+	}
+	select {
+	case s.turn <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	defer func() { <-s.turn }()
+	if db, err := s.current(); db != nil || err != nil {
+		return db, err // another call opened it meanwhile
+	}
+	db, seal, err := s.open(ctx)
+	if err != nil {
+		return nil, s.failed(err)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return nil, storeError(errors.New("the store is closed"))
+		return nil, s.failed(errors.Join(errClosed, db.Close()))
 	}
-	if s.opened {
-		return s.db, nil
+	s.db, s.seal = db, seal
+	return db, nil
+}
+
+var errClosed = errors.New("the store is closed")
+
+// current gives the database that is open; nil: none is yet.
+func (s *Store) current() (*sql.DB, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, s.failed(errClosed)
 	}
-	if err := s.open(ctx); err != nil {
-		return nil, storeError(err)
-	}
-	s.opened = true
 	return s.db, nil
 }
 
-// storeError is what a caller is told of a store that can't be read or written.
-func storeError(err error) error {
-	if _, ok := errors.AsType[*deploy.Error](err); ok {
-		return err
+func (s *Store) open(ctx context.Context) (*sql.DB, *sealer, error) {
+	key, err := s.key()
+	if err != nil {
+		return nil, nil, err
 	}
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return err
+	seal, err := newSealer(key)
+	if err != nil {
+		return nil, nil, err
 	}
-	return &deploy.Error{
-		Code: deploy.CodeStore, Message: "the session store can't be used: " + err.Error(), Cause: err,
-		Next: "Tell the user: the state folder (--state-dir) needs attention. `mcp-server doctor` says more. Nothing was lost.",
+	db, err := s.home.open(ctx)
+	if err != nil {
+		return nil, nil, err
 	}
+	if err := checkKey(ctx, db, seal); err != nil {
+		return nil, nil, errors.Join(err, db.Close())
+	}
+	return db, seal, nil
 }
 
-func (s *Store) open(ctx context.Context) error {
-	if err := os.MkdirAll(s.cfg.Dir, 0o700); err != nil {
-		return fmt.Errorf("the state folder: %w", err)
-	}
-	key, err := loadKey(s.cfg.KeyFile)
-	if err != nil {
-		return err
-	}
-	if s.seal, err = newSealer(key); err != nil {
-		return err
-	}
-	path := filepath.Join(s.cfg.Dir, "sessions.db")
-	if err := privateFile(path); err != nil {
-		return err
-	}
-	db, err := sql.Open("sqlite", dsn(path))
-	if err != nil {
-		return fmt.Errorf("the database: %w", err)
-	}
-	db.SetMaxOpenConns(4)
-	db.SetMaxIdleConns(2)
-	if err := s.prepare(ctx, db); err != nil {
-		_ = db.Close()
-		return err
-	}
-	s.db = db
-	return nil
-}
-
-// privateFile makes the database's file readable to its owner only, before SQLite
-// makes it readable to more.
-func privateFile(path string) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // in the state folder
-	if errors.Is(err, fs.ErrPermission) {
-		return fmt.Errorf("the database can't be written: %w", err)
-	}
-	if err != nil {
-		return fmt.Errorf("the database: %w", err)
-	}
-	return f.Close()
-}
-
-// dsn has busy_timeout first: the others may have to wait for a lock already.
-func dsn(path string) string {
-	q := url.Values{"_txlock": {"immediate"}}
-	for _, p := range []string{
-		"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(ON)", "secure_delete(ON)", "cache_size(-512)",
-	} {
-		q.Add("_pragma", p)
-	}
-	return (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: q.Encode()}).String()
-}
-
-// prepare brings the database to the schema of this program and checks that the key
-// is its key.
-func (s *Store) prepare(ctx context.Context, db *sql.DB) error {
-	version, err := schemaOf(ctx, db)
-	if err != nil {
-		return err
-	}
+// key gives the key that is configured, or the folder's own.
+func (s *Store) key() ([]byte, error) {
 	switch {
-	case version > schemaVersion:
-		return fmt.Errorf("the database was written by a newer version of this program (schema %d, not %d): use that one, or another --state-dir", version, schemaVersion)
-	case version < schemaVersion:
-		if err := migrate(ctx, db); err != nil {
-			return err
-		}
+	case len(s.cfg.Key) == keyBytes:
+		return s.cfg.Key, nil
+	case len(s.cfg.Key) > 0:
+		return nil, fmt.Errorf("the key has %d bytes, not %d", len(s.cfg.Key), keyBytes)
+	case s.cfg.KeyFile != "":
+		return readKey(s.cfg.KeyFile)
+	case !s.cfg.URL.Empty():
+		return nil, errors.New("a store on PostgreSQL needs a key that all who share it have: make one (head -c 32 /dev/urandom > FILE; chmod 600 FILE) and give it to each with --key-file, or as base64 in HOURGLASS_KEY")
 	}
-	return s.checkKey(ctx, db)
-}
-
-// schemaOf opens the first connection. Where several processes make a database at
-// once, the change to WAL finds it locked, and SQLite does not wait for that lock
-// whatever busy_timeout says (seen on a loaded machine): we do.
-func schemaOf(ctx context.Context, db *sql.DB) (version int, err error) {
-	for until := time.Now().Add(10 * time.Second); ; {
-		err = db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version)
-		if err == nil || !isBusy(err) || time.Now().After(until) {
-			break
-		}
-		select {
-		case <-ctx.Done():
-			return 0, ctx.Err()
-		case <-time.After(20 * time.Millisecond):
-		}
+	if err := makeFolder(s.cfg.Dir); err != nil {
+		return nil, err
 	}
-	switch {
-	case isBusy(err):
-		return 0, fmt.Errorf("the database is held by another process: %w", err)
-	case err != nil:
-		return 0, fmt.Errorf("the database can't be read (it may be damaged): %w", err)
+	// The key is made before the database: one that is there has its key, or lost it.
+	info, err := os.Stat(databaseIn(s.cfg.Dir))
+	path := filepath.Join(s.cfg.Dir, "key")
+	if err != nil || info.Size() == 0 {
+		return loadKey(path)
 	}
-	return version, nil
-}
-
-// isBusy tells whether another connection holds the database (SQLITE_BUSY and its kin).
-func isBusy(err error) bool {
-	const busy = 5
-	e, ok := errors.AsType[*sqlite.Error](err)
-	return ok && e.Code()&0xff == busy
-}
-
-func migrate(ctx context.Context, db *sql.DB) error {
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return fmt.Errorf("the migrations: %w", err)
+	key, err := readKey(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("the database is there but its key %s is gone: put the key back, give it with --key-file, or use another store", path)
 	}
-	// Two processes that start at once: the second waits for the first at the lock of
-	// its transaction, and then finds everything done.
-	for try := 0; ; try++ {
-		p, err := goose.NewProvider(goose.DialectSQLite3, db, files)
-		if err == nil {
-			_, err = p.Up(ctx)
-		}
-		if err == nil {
-			break
-		}
-		if try == 20 || ctx.Err() != nil {
-			return fmt.Errorf("bringing the database up to date: %w", err)
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
-	if _, err := db.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d", schemaVersion)); err != nil {
-		return fmt.Errorf("the database: %w", err)
-	}
-	return nil
+	return key, err
 }
 
 const keyProof = "this store is sealed under this key"
 
-// checkKey refuses a key that is not the one that the store was begun with.
-func (s *Store) checkKey(ctx context.Context, db *sql.DB) error {
+// checkKey refuses a key that is not the one that the store was begun with: nothing
+// could be read, and what was written could not be read by the others.
+func checkKey(ctx context.Context, db *sql.DB, seal *sealer) error {
 	where := place("meta", "value", "key")
-	_, err := db.ExecContext(ctx, "INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING", "key", s.seal.seal([]byte(keyProof), where))
-	if err != nil {
-		return fmt.Errorf("the database can't be written: %w", err)
-	}
 	var sealed []byte
-	if err := db.QueryRowContext(ctx, "SELECT value FROM meta WHERE name = $1", "key").Scan(&sealed); err != nil {
+	err := db.QueryRowContext(ctx, "SELECT value FROM meta WHERE name = $1", "key").Scan(&sealed)
+	if errors.Is(err, sql.ErrNoRows) {
+		// Of several that begin a store at once, one writes the proof and all read it.
+		_, err = db.ExecContext(ctx, "INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING", "key", seal.seal([]byte(keyProof), where))
+		if err != nil {
+			return fmt.Errorf("the database can't be written: %w", err)
+		}
+		err = db.QueryRowContext(ctx, "SELECT value FROM meta WHERE name = $1", "key").Scan(&sealed)
+	}
+	if err != nil {
 		return fmt.Errorf("the database: %w", err)
 	}
-	plain, err := s.seal.open(sealed, where)
+	plain, err := seal.open(sealed, where)
 	if err != nil || string(plain) != keyProof {
-		return fmt.Errorf("the key in %s is not the one that this store was sealed under: give the right one, or another --state-dir", s.cfg.KeyFile)
+		return errors.New("the key given here is not the one that this store was sealed under: give the right one, or use another store")
 	}
 	return nil
 }

@@ -1,0 +1,190 @@
+package deploy
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// run is one deployment under way.
+type run struct {
+	s     *Service
+	c     Caller
+	req   DeployRequest
+	call  *keyedCall // nil: without an idempotency key
+	art   *Artifact
+	place *place
+	lease *Lease
+	acct  *Account
+	isNew bool        // acct was made by this run
+	prev  *Deployment // what this Worker served before on this account
+	older bool        // prev replaced another version
+	// prevMet: what served before met the expectation too, or it is not known.
+	prevMet bool
+	events  *eventBook
+	dep     Deployment
+	// secrets are the values of secret bindings, by binding; nowhere else.
+	secrets map[string]string
+	// resources are what was found and made for this deployment.
+	resources []Resource
+	// kept ends when the artifact is in the store; then errKept tells how that went.
+	kept    *sync.WaitGroup
+	errKept error
+	warn    []string
+	stages  []StageTime
+	began   time.Time
+}
+
+// maxAttempts bounds how often a run starts over because an account was over just when
+// it was to be used: once is usual, and each costs an account.
+const maxAttempts = 3
+
+// deploy is the road of a deployment.
+func (s *Service) deploy(ctx context.Context, c Caller, req DeployRequest, call *keyedCall) (*DeployResult, error) {
+	r := &run{s: s, c: c, req: req, call: call}
+	if err := r.named(ctx); err != nil {
+		return nil, err
+	}
+	if err := r.bundle(ctx); err != nil {
+		return nil, err
+	}
+	if err := r.preflight(); err != nil {
+		return nil, err
+	}
+	for left := maxAttempts - 1; ; left-- {
+		err := r.attempt(ctx)
+		if err == nil {
+			return r.result(), nil
+		}
+		if left == 0 || !r.startsOver(err) {
+			return nil, err
+		}
+	}
+}
+
+// attempt goes from the session to the check, in a turn at the session.
+func (r *run) attempt(ctx context.Context) (err error) {
+	if r.place, err = r.resolve(ctx); err != nil {
+		return err
+	}
+	return r.s.inTurn(ctx, sessionTurn(r.place.session.ID), r.s.cfg.TurnWait, func(ctx context.Context, lease *Lease) error {
+		r.lease = lease
+		if err := r.reread(ctx); err != nil {
+			return err
+		}
+		defer r.keepArtifact(ctx).Wait()
+		if err := r.account(ctx); err != nil {
+			return err
+		}
+		defer r.closeEvents()
+		if err := r.upload(ctx); err != nil {
+			return r.failed(ctx, err)
+		}
+		r.stage(StageCheck)
+		r.check(ctx)
+		r.stage("")
+		return r.s.saveChecked(context.WithoutCancel(ctx), r.dep)
+	})
+}
+
+// startsOver tells whether to try again: the account turned out to be over, and the
+// caller did not insist on it.
+func (r *run) startsOver(err error) bool {
+	return IsCode(err, CodeSessionExpired) && r.req.SessionID == "" && !r.isNew
+}
+
+// named tells a wrong handle before any work is done.
+func (r *run) named(ctx context.Context) error {
+	if r.req.SessionID == "" {
+		return nil
+	}
+	_, err := r.resolve(ctx)
+	return err
+}
+
+func (r *run) bundle(ctx context.Context) (err error) {
+	r.stage(StageBundle)
+	if r.req.BundleID != "" {
+		r.art, err = r.s.cfg.Store.Artifact(ctx, r.c.Principal, r.req.BundleID)
+	} else {
+		r.art, err = r.s.cfg.Bundler.Bundle(ctx, r.req.Source)
+	}
+	return err
+}
+
+// preflight refuses what would be refused later, before anything is spent.
+func (r *run) preflight() (err error) {
+	r.stage(StagePreflight)
+	warnings, err := preflight(r.art)
+	if err != nil {
+		return err
+	}
+	if r.secrets, err = r.s.secrets(r.art); err != nil {
+		return err
+	}
+	r.warn = append(append(append(r.warn, r.art.Warnings...), warnings...), shortSecrets(r.art, r.secrets)...)
+	return nil
+}
+
+// reread looks at the session again in its turn: what was seen before may be over by
+// now. What a process left behind in it is looked after first.
+func (r *run) reread(ctx context.Context) error {
+	sess := r.place.session
+	if err := r.s.lookAfter(ctx, r.lease, &sess); err != nil {
+		return err
+	}
+	again, err := r.placeIn(ctx, sess)
+	if err != nil {
+		return err
+	}
+	again.isNew = r.place.isNew
+	r.place = again
+	mark := r.call.marked()
+	if mark.Session != sess.ID {
+		mark = callMark{Session: sess.ID}
+	}
+	return r.call.keep(ctx, mark)
+}
+
+// stage ends the running stage and begins another; "" only ends.
+func (r *run) stage(next Stage) {
+	now := time.Now()
+	if n := len(r.stages); n > 0 && r.stages[n-1].MS == 0 {
+		r.stages[n-1].MS = float64(now.Sub(r.began).Microseconds()) / 1000
+	}
+	r.began = now
+	if next == "" {
+		return
+	}
+	r.stages = append(r.stages, StageTime{Name: next})
+	if r.req.Progress != nil {
+		r.req.Progress(next)
+	}
+}
+
+// saveChecked keeps a deployment with its check, never over the check of a later look.
+func (s *Service) saveChecked(ctx context.Context, d Deployment) error {
+	unlock, err := s.locks.lock(ctx, "row\x00"+d.ID)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	crash("before/SaveChecked")
+	if err := s.cfg.Store.SaveDeployment(ctx, d); err != nil {
+		return err
+	}
+	crash("after/SaveChecked")
+	return nil
+}
+
+// sleep waits for d or until ctx ends.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,132 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+)
+
+// sweepBatch is how many sessions one pass looks after.
+const sweepBatch = 100
+
+// Pruner is a Store that forgets what was kept long enough.
+type Pruner interface {
+	Prune(ctx context.Context, now time.Time) error
+}
+
+// RunSweeper sweeps every so often until ctx ends. What went wrong in a pass is told to
+// failed; the next pass tries again. One process at a time sweeps a store.
+func (s *Service) RunSweeper(ctx context.Context, every time.Duration, failed func(error)) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if err := s.Sweep(ctx); err != nil && ctx.Err() == nil {
+			failed(err)
+		}
+	}
+}
+
+// Sweep is one pass: it settles what processes left behind, ends the accounts that are
+// over and wipes their secrets, and forgets what was kept long enough. While another
+// process sweeps, it does nothing; where there is nothing to do, it asks the API nothing.
+func (s *Service) Sweep(ctx context.Context) error {
+	err := s.inTurn(ctx, "sweeper", 0, s.sweep)
+	if IsCode(err, CodeBusy) {
+		return nil
+	}
+	return err
+}
+
+func (s *Service) sweep(ctx context.Context, _ *Lease) error {
+	now := s.cfg.Now()
+	if api := s.cfg.Cloud.Clock(); api.After(now) {
+		now = api
+	}
+	left, err := s.cfg.Store.Abandoned(ctx, now, sweepBatch)
+	if err != nil {
+		return err
+	}
+	if len(left) > 0 && !s.cfg.Cloud.Loopback() {
+		s.askClock(ctx) // secrets are wiped when both clocks agree
+	}
+	var errs []error
+	for i := range left {
+		errs = append(errs, s.tend(ctx, &left[i]))
+	}
+	if p, ok := s.cfg.Store.(Pruner); ok {
+		errs = append(errs, p.Prune(ctx, s.cfg.Now()))
+	}
+	return errors.Join(errs...)
+}
+
+// tend looks after a session where there is something to look after and nobody is at
+// work on it; who is does so too.
+func (s *Service) tend(ctx context.Context, sess *Session) error {
+	if needs, err := s.needsTending(ctx, sess); err != nil || !needs {
+		return err
+	}
+	err := s.inTurn(ctx, sessionTurn(sess.ID), 0, func(ctx context.Context, lease *Lease) error {
+		return s.lookAfter(ctx, lease, sess)
+	})
+	if IsCode(err, CodeBusy) {
+		return nil
+	}
+	return err
+}
+
+func (s *Service) needsTending(ctx context.Context, sess *Session) (bool, error) {
+	steps, err := s.cfg.Store.Steps(ctx, sess.ID)
+	if err != nil {
+		return false, err
+	}
+	for _, step := range steps {
+		if !step.State.Settled() {
+			return true, nil
+		}
+	}
+	accounts, err := s.cfg.Store.Accounts(ctx, sess.ID)
+	if err != nil {
+		return false, err
+	}
+	s.learn(accounts)
+	alive := map[string]bool{}
+	for i := range accounts {
+		if s.toEnd(&accounts[i]) {
+			return true, nil
+		}
+		alive[accounts[i].ID] = accounts[i].Usable(s.timeFor(&accounts[i]), 0)
+	}
+	deps, err := s.cfg.Store.Deployments(ctx, sess.ID)
+	return slices.ContainsFunc(unfinished(deps), func(i int) bool { return alive[deps[i].AccountID] }), err
+}
+
+// toEnd tells whether an account is over beyond doubt and that is not on record yet.
+func (s *Service) toEnd(a *Account) bool {
+	open := a.State == AccountCurrent || !a.Token.Empty() || !a.ClaimURL.Empty()
+	return open && s.overForGood(a)
+}
+
+// endOver writes down which accounts are over, and wipes what could act on them.
+func (s *Service) endOver(ctx context.Context, accounts []Account) error {
+	for i := range accounts {
+		a := &accounts[i]
+		if !s.toEnd(a) {
+			continue
+		}
+		state := a.State
+		if state == AccountCurrent {
+			state = AccountExpired
+		}
+		if err := s.end(ctx, a, state); err != nil {
+			return err
+		}
+		a.State, a.Token, a.ClaimURL = state, "", ""
+	}
+	return nil
+}

@@ -1,0 +1,192 @@
+package session
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hourglass-mcp/hourglass/internal/deploy"
+)
+
+// leaseRow is a lease as it stands in the store.
+type leaseRow struct {
+	owner        string // empty: it was given back
+	fence, until int64
+}
+
+func (r leaseRow) heldAt(now int64) bool { return r.owner != "" && r.until > now }
+
+// heldBy tells whether nobody took it since l did.
+func (r leaseRow) heldBy(l *deploy.Lease) bool { return r.owner == l.Owner && r.fence == l.Fence }
+
+func leaseOf(ctx context.Context, q querier, name string) (r leaseRow, err error) {
+	_, err = one(ctx, q, []any{&r.owner, &r.fence, &r.until}, "SELECT owner, fence, until_at FROM leases WHERE name = $1", name)
+	return r, err
+}
+
+// turn names the transactions that change a lease, or what it guards.
+func turn(lease string) string { return string(place("lease", lease)) }
+
+// AcquireLease implements deploy.Ledger. The owner is another one each time, so that
+// not even this process takes an old lease of its own for the new one.
+func (s *Store) AcquireLease(ctx context.Context, name string, ttl time.Duration) (*deploy.Lease, error) {
+	if err := checkTTL(ttl); err != nil {
+		return nil, s.failed(err)
+	}
+	var l *deploy.Lease
+	err := s.change(ctx, turn(name), func(tx *sql.Tx, now int64) error {
+		had, err := leaseOf(ctx, tx, name)
+		if err != nil {
+			return err
+		}
+		if had.heldAt(now) {
+			return errBusy(name, had.until-now)
+		}
+		until := now + ttl.Milliseconds()
+		l = &deploy.Lease{Name: name, Owner: s.owner + "." + rand.Text()[:8], Fence: had.fence + 1, Until: moment(until)}
+		_, err = run(ctx, tx, `INSERT INTO leases (name, owner, fence, until_at) VALUES ($1, $2, $3, $4)
+			ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, fence = excluded.fence, until_at = excluded.until_at`,
+			name, l.Owner, l.Fence, until)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+func checkTTL(ttl time.Duration) error {
+	if ttl < time.Millisecond {
+		return fmt.Errorf("a lease of %s is none", ttl)
+	}
+	return nil
+}
+
+// errBusy says that somebody else works on what the lease guards.
+func errBusy(name string, leftMS int64) error {
+	left := time.Duration(max(leftMS, 1)) * time.Millisecond
+	e := deploy.Errorf(deploy.CodeBusy, fmt.Sprintf("Wait; within %s the other is done or given up. Then make the same call again.", left.Round(time.Second)+time.Second),
+		"%s is being worked on by another call", shown(name))
+	e.RetryAfter = left
+	return e
+}
+
+// errLeaseLost says that somebody else took over.
+func errLeaseLost(name string) error {
+	e := deploy.Errorf(deploy.CodeBusy, "Call status to see what was done, then make the same call again.",
+		"this call took too long, and %s was handed to another one meanwhile", shown(name))
+	e.RetryAfter = time.Second
+	return e
+}
+
+// RenewLease implements deploy.Ledger.
+func (s *Store) RenewLease(ctx context.Context, l *deploy.Lease, ttl time.Duration) error {
+	if err := checkTTL(ttl); err != nil {
+		return s.failed(err)
+	}
+	until := int64(0)
+	err := s.change(ctx, turn(l.Name), func(tx *sql.Tx, now int64) error {
+		had, err := leaseOf(ctx, tx, l.Name)
+		if err != nil {
+			return err
+		}
+		if !had.heldBy(l) {
+			return errLeaseLost(l.Name)
+		}
+		until = max(had.until, now+ttl.Milliseconds())
+		_, err = run(ctx, tx, "UPDATE leases SET until_at = $1 WHERE name = $2", until, l.Name)
+		return err
+	})
+	if err == nil {
+		l.Until = moment(until)
+	}
+	return err
+}
+
+// ReleaseLease implements deploy.Ledger. The row stays, with its fence and the time,
+// which Abandoned goes by.
+func (s *Store) ReleaseLease(ctx context.Context, l *deploy.Lease) error {
+	return s.change(ctx, turn(l.Name), func(tx *sql.Tx, now int64) error {
+		_, err := run(ctx, tx, "UPDATE leases SET owner = '', until_at = $1 WHERE name = $2 AND owner = $3 AND fence = $4", now, l.Name, l.Owner, l.Fence)
+		return err
+	})
+}
+
+// BeginStep implements deploy.Ledger.
+func (s *Store) BeginStep(ctx context.Context, l *deploy.Lease, v deploy.Step, limits ...deploy.StepLimit) error {
+	if v.SessionID != l.Name {
+		return s.failed(errors.New("a step is begun under its own session's lease only"))
+	}
+	return s.change(ctx, turn(l.Name), func(tx *sql.Tx, now int64) error {
+		had, err := leaseOf(ctx, tx, l.Name)
+		if err != nil {
+			return err
+		}
+		if !had.heldBy(l) || !had.heldAt(now) {
+			return errLeaseLost(l.Name)
+		}
+		for _, lim := range limits {
+			if lim.Kind != v.Kind {
+				continue
+			}
+			if err := s.within(ctx, tx, now, lim); err != nil {
+				return err
+			}
+		}
+		_, err = run(ctx, tx, `INSERT INTO steps (id, session_id, principal, account_id, kind, state, what, bundle_id, digest, ref, note, fence,
+				settled_by, begun_at, settled_at, added)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, '', '', $10, 0, $11, 0, (SELECT COALESCE(MAX(added), 0) + 1 FROM steps WHERE session_id = $12))`,
+			v.ID, v.SessionID, v.Principal, v.AccountID, string(v.Kind), string(deploy.StepOpen), clean(v.What), v.BundleID, v.Digest, l.Fence, now, v.SessionID)
+		return err
+	})
+}
+
+// within refuses a step over a limit. Nobody else counts meanwhile.
+func (s *Store) within(ctx context.Context, tx *sql.Tx, now int64, lim deploy.StepLimit) error {
+	if err := s.home.serialise(ctx, tx, string(place("limit", string(lim.Kind)))); err != nil {
+		return fmt.Errorf("waiting for a turn: %w", err)
+	}
+	left := lim.Window
+	if lim.Most > 0 {
+		query, args := "WHERE kind = $1 AND begun_at > $2 ", []any{string(lim.Kind), now - lim.Window.Milliseconds()}
+		if lim.Principal != "" {
+			query, args = query+"AND principal = $3 ", append(args, lim.Principal)
+		}
+		var begun int64
+		// With that one over, there is room for one more.
+		full, err := one(ctx, tx, []any{&begun}, "SELECT begun_at FROM steps "+query+fmt.Sprintf("ORDER BY begun_at DESC LIMIT 1 OFFSET %d", lim.Most-1), args...)
+		if err != nil || !full {
+			return err
+		}
+		left -= time.Duration(now-begun) * time.Millisecond
+	}
+	whose := "all callers together"
+	if lim.Principal != "" {
+		whose = "one caller"
+	}
+	e := deploy.Errorf(deploy.CodeRateLimited, "Wait as long as that, then make the same call again. What is live already can be used and redeployed meanwhile.",
+		"this server allows %s %d steps of the kind %s in %s, and they are used up; there is room again in %s",
+		whose, lim.Most, lim.Kind, lim.Window, max(left, time.Second).Round(time.Second))
+	e.RetryAfter = max(left, time.Millisecond)
+	return e
+}
+
+// Steps implements deploy.Ledger.
+func (s *Store) Steps(ctx context.Context, sessionID string) ([]deploy.Step, error) {
+	out := []deploy.Step{}
+	err := s.query(ctx, func(r *sql.Rows) error {
+		var v deploy.Step
+		var kind, state string
+		var begun, settled int64
+		err := r.Scan(&v.ID, &v.SessionID, &v.Principal, &v.AccountID, &kind, &state, &v.What, &v.BundleID, &v.Digest, &v.Ref, &v.Note, &v.Fence, &begun, &settled)
+		v.Kind, v.State = deploy.StepKind(kind), deploy.StepState(state)
+		v.BegunAt, v.SettledAt = moment(begun), moment(settled)
+		out = append(out, v)
+		return err
+	}, `SELECT id, session_id, principal, account_id, kind, state, what, bundle_id, digest, ref, note, fence, begun_at, settled_at
+		FROM steps WHERE session_id = $1 ORDER BY added`, sessionID)
+	return out, err
+}
