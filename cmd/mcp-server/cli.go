@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/alecthomas/kong"
 
@@ -31,8 +32,11 @@ type grammar struct {
 	Deploy  deployCmd  `cmd:"" help:"Put a folder live on a temporary account, as the tool deploy_temporary does."`
 	Status  statusCmd  `cmd:"" help:"Tell what is live and for how long, as the tool status does."`
 	Setup   setupCmd   `cmd:"" help:"Accept the terms and configure a client, in your own terminal."`
+	Rules   policyCmd  `cmd:"" name:"policy" help:"Check, test and show policies."`
 	Doctor  doctorCmd  `cmd:"" help:"Tell what is missing here and how to get it."`
 	Version versionCmd `cmd:"" help:"Print the version."`
+
+	Sessions sessionsCmd `cmd:"" help:"List, show and forget sessions, everybody's, in the store."`
 }
 
 // options are the settings that every command shares.
@@ -47,8 +51,15 @@ type options struct {
 	Label       map[string]string `help:"Who or what this server works for; repeatable, trusted." placeholder:"K=V" mapsep:"none"`
 	AllowFile   []string          `help:"A static file, or a glob, that is deployed although it looks like a secret; repeatable." placeholder:"PATH" sep:"none"`
 	AllowSecret []string          `help:"A variable of this server's environment that a Worker's secret may take its value from; repeatable." placeholder:"NAME" sep:"none"`
+	Policy      string            `help:"A policy file (JSONC): rules about who may do what. Default: the built-in one." placeholder:"FILE"`
 	ReadOnly    bool              `help:"Allow bundle and status only."`
 	AcceptTerms bool              `help:"Accept Cloudflare's Terms of Service and Privacy Policy for every temporary account made from here."`
+
+	Store         string        `help:"What sessions are kept in: sqlite (in the state folder), or the URL of a PostgreSQL database that several servers share." default:"sqlite" placeholder:"URL"`
+	KeyFile       string        `help:"The 32 bytes that secrets are sealed under. Default: key in the state folder, made when it is not there." placeholder:"FILE"`
+	KeepArtifacts time.Duration `help:"How long a bundle is kept after its last use." default:"168h" placeholder:"TIME"`
+	KeepRecords   time.Duration `help:"How long the record of a session is kept after its last use." default:"2160h" placeholder:"TIME"`
+
 	// brief: the command ends at once, so a forwarder of ours would end with it.
 	brief bool `kong:"-"`
 

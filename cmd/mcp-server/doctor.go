@@ -34,7 +34,7 @@ func (c *doctorCmd) Run(ctx context.Context, o *options, p process) error {
 		return c.live(ctx, o, p)
 	}
 	all := []finding{
-		checkState(o, p), checkRoots(o, p), checkRuntime(ctx, o), checkNpm(ctx), checkAPI(ctx, o, p), checkCredentials(p),
+		checkState(ctx, o, p), checkRoots(o, p), checkRuntime(ctx, o), checkNpm(ctx), checkAPI(ctx, o, p), checkCredentials(p),
 	}
 	missing := false
 	for _, f := range all {
@@ -56,20 +56,38 @@ func (c *doctorCmd) Run(ctx context.Context, o *options, p process) error {
 	return err
 }
 
-func checkState(o *options, p process) finding {
-	dir, err := stateDir(o, p)
+func checkState(ctx context.Context, o *options, p process) finding {
+	fix := "give a folder that can be written: --state-dir DIR"
+	if inFolder(o) {
+		dir, err := stateDir(o, p)
+		if err != nil {
+			return finding{"state", "missing", err.Error(), "--state-dir DIR"}
+		}
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return finding{"state", "missing", err.Error(), fix}
+		}
+		probe := filepath.Join(dir, ".doctor-"+deploy.NewID("p"))
+		if err := os.WriteFile(probe, nil, 0o600); err != nil {
+			return finding{"state", "missing", err.Error(), fix}
+		}
+		_ = os.Remove(probe)
+	}
+	store, err := openStore(ctx, o, p, deploy.NewRedactor())
 	if err != nil {
-		return finding{"state", "missing", err.Error(), "--state-dir DIR"}
+		return finding{"state", "missing", err.Error(), ""}
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return finding{"state", "missing", err.Error(), "give a folder that can be written: --state-dir DIR"}
+	defer store.Close() //nolint:errcheck // nothing was written
+	ctx, stop := context.WithTimeout(ctx, 15*time.Second)
+	defer stop()
+	if err := store.Ping(ctx); err != nil {
+		e := deploy.AsError(err)
+		return finding{"state", "missing", e.Message, ""}
 	}
-	probe := filepath.Join(dir, ".doctor-"+deploy.NewID("p"))
-	if err := os.WriteFile(probe, nil, 0o600); err != nil {
-		return finding{"state", "missing", err.Error(), "give a folder that can be written: --state-dir DIR"}
+	if !inFolder(o) {
+		return finding{"state", "ok", "sessions are kept in PostgreSQL, and the key is the store's", ""}
 	}
-	_ = os.Remove(probe)
-	return finding{"state", "ok", "sessions are kept in " + dir, ""}
+	dir, _ := stateDir(o, p)
+	return finding{"state", "ok", "sessions are kept in " + dir + ", and the key is the store's", ""}
 }
 
 func checkRoots(o *options, p process) finding {

@@ -184,7 +184,7 @@ func pause(ctx context.Context, d time.Duration) error {
 }
 
 func (l *liveCheck) teardown(ctx context.Context, acct *deploy.Account, name, host string) error {
-	if err := l.client.Delete(ctx, acct, name); err != nil {
+	if err := l.client.DeleteWorker(ctx, acct, name); err != nil {
 		return err
 	}
 	l.say("the Worker is taken down; the account ends by itself at %s, unclaimed", acct.ExpiresAt.UTC().Format(time.RFC3339))

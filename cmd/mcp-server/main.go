@@ -12,6 +12,8 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+
+	"github.com/hourglass-mcp/hourglass/internal/bundle"
 )
 
 // version is set by the linker in a release build.
@@ -22,6 +24,12 @@ func main() {
 	// collections make 500 modules a third faster (93 ms to 65 ms), for a few megabytes.
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(200)
+	}
+	if len(os.Args) == 2 && os.Args[1] == bundle.CheckCommand {
+		if err := bundle.ServeChecks(os.Stdin, os.Stdout); err != nil {
+			os.Exit(exitElse)
+		}
+		return
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], process{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, env: os.LookupEnv})

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hourglass-mcp/hourglass/internal/deploy"
 )
@@ -25,7 +26,7 @@ func TestSetupTalks(t *testing.T) {
 	var out bytes.Buffer
 	env := map[string]string{"HOME": home}
 	p := process{stdout: &out, stderr: &out, env: func(k string) (string, bool) { v, ok := env[k]; return v, ok }}
-	o := &options{Platform: "cloudflare", APIBaseURL: "http://127.0.0.1:1/client/v4", StateDir: filepath.Join(home, "state"), LogLevel: "info"}
+	o := &options{Platform: "cloudflare", APIBaseURL: "http://127.0.0.1:1/client/v4", StateDir: filepath.Join(home, "state"), LogLevel: "info", KeepArtifacts: time.Hour, KeepRecords: time.Hour}
 	talk := func(answers string) error {
 		t.Helper()
 		h, err := build(t.Context(), o, p)

@@ -19,7 +19,6 @@ import (
 	"github.com/hourglass-mcp/hourglass/internal/deploy"
 	"github.com/hourglass-mcp/hourglass/internal/sandbox"
 	"github.com/hourglass-mcp/hourglass/internal/sandbox/workerd"
-	"github.com/hourglass-mcp/hourglass/internal/session"
 	"github.com/hourglass-mcp/hourglass/internal/web"
 )
 
@@ -60,10 +59,6 @@ func build(ctx context.Context, o *options, p process) (*house, error) {
 		h.log.Warn().Strs("ignored", seen).Msg("Cloudflare credentials were seen and are never used: temporary deployments stay on temporary accounts")
 	}
 	fail := func(err error) (*house, error) { return nil, errors.Join(err, h.close()) }
-	stateDir, err := stateDir(o, p)
-	if err != nil {
-		return fail(err)
-	}
 	roots, err := roots(o, p)
 	if err != nil {
 		return fail(err)
@@ -72,14 +67,19 @@ func build(ctx context.Context, o *options, p process) (*house, error) {
 	if err != nil {
 		return fail(err)
 	}
+	self, err := os.Executable()
+	if err != nil {
+		return fail(err)
+	}
 	bundler, err := bundle.New(bundle.Config{
-		Roots: roots, AllowFiles: o.AllowFile, CacheDir: filepath.Join(cache, "npm"), Registry: fromEnv(p, "NPM_CONFIG_REGISTRY", "npm_config_registry"),
+		Checker: []string{self, bundle.CheckCommand},
+		Roots:   roots, AllowFiles: o.AllowFile, CacheDir: filepath.Join(cache, "npm"), Registry: fromEnv(p, "NPM_CONFIG_REGISTRY", "npm_config_registry"),
 		CAFile: fromEnv(p, "NODE_EXTRA_CA_CERTS", "NPM_CONFIG_CAFILE", "npm_config_cafile"),
 	})
 	if err != nil {
 		return fail(err)
 	}
-	store, err := session.Open(ctx, session.Config{Dir: stateDir})
+	store, err := openStore(ctx, o, p, redactor)
 	if err != nil {
 		return fail(err)
 	}
@@ -277,7 +277,7 @@ func never(abs, home string) bool {
 func allowedSecrets(o *options, p process) (func(string) (string, bool), error) {
 	for _, name := range o.AllowSecret {
 		upper := strings.ToUpper(name)
-		if name == "" || strings.HasPrefix(upper, "CLOUDFLARE_") || strings.HasPrefix(upper, "CF_API_") || strings.HasPrefix(upper, "HOURGLASS_") {
+		if name == "" || strings.HasPrefix(upper, "CLOUDFLARE_") || strings.HasPrefix(upper, "CF_API_") || strings.HasPrefix(upper, "HOURGLASS_") || upper == "PGPASSWORD" {
 			return nil, fmt.Errorf("--allow-secret %s: credentials of Cloudflare accounts, and this server's own settings, are never given to a Worker", name)
 		}
 	}

@@ -35,7 +35,11 @@ func bundling(ctx context.Context, rounds int, peers peertest.Peers, them *wrang
 }
 
 func bundlingRow(ctx context.Context, rounds int, peers peertest.Peers, them *wranglerSide, name, dir string) error {
-	b, err := bundle.New(bundle.Config{Roots: []string{filepath.Dir(dir)}})
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	b, err := bundle.New(bundle.Config{Roots: []string{filepath.Dir(dir)}, Checker: []string{self, bundle.CheckCommand}})
 	if err != nil {
 		return err
 	}

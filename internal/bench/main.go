@@ -17,10 +17,17 @@ import (
 	"slices"
 	"time"
 
+	"github.com/hourglass-mcp/hourglass/internal/bundle"
 	"github.com/hourglass-mcp/hourglass/internal/peertest"
 )
 
 func main() {
+	if len(os.Args) == 2 && os.Args[1] == bundle.CheckCommand {
+		if err := bundle.ServeChecks(os.Stdin, os.Stdout); err != nil {
+			os.Exit(1)
+		}
+		return
+	}
 	rounds := flag.Int("rounds", 7, "counted rounds of each measurement")
 	only := flag.String("only", "", `"bundling", "resources" or "deploying": one table`)
 	flag.Parse()

@@ -193,6 +193,9 @@ func (j *job) rebase(file, module string, raw []byte) ([]byte, error) {
 
 // checkUnbundled refuses an entry that is no ES module, without bundling anything.
 func (j *job) checkUnbundled(entry string, content []byte) error {
+	if err := j.f.checkNesting(entry, content, api.LoaderJSX); err != nil {
+		return err
+	}
 	res, err := esbuild(j.f.ctx, api.BuildOptions{
 		LogLevel: api.LogLevelSilent, Metafile: true, TsconfigRaw: "{}", AbsWorkingDir: blindDir, Outdir: blindDir + "/out",
 		Format: api.FormatESModule, Target: api.ESNext,

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -86,6 +85,9 @@ func (b *build) prepare() error {
 	return nil
 }
 
+// Bounds of what else esbuild parses than files, in bytes.
+const maxDefine, maxFactory = 16 << 10, 256
+
 // options are esbuild's, as wrangler sets them (wrangler-wire fact sheet, section 17).
 func (b *build) options() {
 	s := b.set
@@ -105,7 +107,17 @@ func (b *build) options() {
 	if userAgentKnown(b.date, b.flags) {
 		define["navigator.userAgent"] = `"Cloudflare-Workers"`
 	}
-	maps.Copy(define, s.textMap("define"))
+	for k, v := range s.textMap("define") {
+		if len(k)+len(v) > maxDefine { // esbuild calls itself for each level of nesting
+			s.wrong("define."+cutText(k, 60), "at most "+size(maxDefine)+" long")
+		}
+		define[k] = v
+	}
+	for _, k := range []string{"jsx_factory", "jsx_fragment"} {
+		if len(s.text(k)) > maxFactory {
+			s.wrong(k, "the name of a function")
+		}
+	}
 	factory := s.text("jsx_factory")
 	if factory == "" {
 		factory = "React.createElement"
@@ -164,6 +176,7 @@ func (b *build) run() error {
 	for range mostPasses {
 		b.load.parts, b.load.loaded = map[string]deploy.Module{}, map[string]bool{}
 		b.load.nodes, b.load.rows = map[string]string{}, nil
+		b.load.tableRows.Store(0)
 		var err error
 		if res, err = esbuild(b.f.ctx, b.opts); err != nil {
 			return err
@@ -295,6 +308,7 @@ func (b *build) collect(res api.BuildResult) error {
 		return fmt.Errorf("esbuild's metafile: %w", err)
 	}
 	weights := map[string]int64{}
+	var inputs []string
 	for _, out := range meta.Outputs {
 		if out.EntryPoint == "" {
 			continue
@@ -306,10 +320,15 @@ func (b *build) collect(res api.BuildResult) error {
 			return err
 		}
 		for input, in := range out.Inputs {
-			weights[packageOf(plainName(b.f.project, input))] += in.BytesInOutput
+			name := plainName(b.f.project, input)
+			weights[packageOf(name)] += in.BytesInOutput
+			if in.BytesInOutput > 0 {
+				inputs = append(inputs, name)
+			}
 		}
 	}
 	b.art.MainModule = name
+	b.art.Packages = b.packages(inputs)
 	b.art.Modules = append(b.art.Modules, deploy.Module{Name: name, Type: deploy.TypeESModule, Content: stripNames(b.f.project, main)})
 	for _, p := range sortedParts(b.load.parts) {
 		b.art.Modules = append(b.art.Modules, p)

@@ -94,6 +94,8 @@ func (b *Bundler) bundle(ctx context.Context, src deploy.Source, p *opened) (*de
 		b: b, src: src, f: newFiles(ctx, p.tree, p.project, b.cfg), inline: p.inline, folder: p.folder,
 		art: &deploy.Artifact{Warnings: p.warnings},
 	}
+	j.f.nesting = &checker{command: b.cfg.Checker, passed: &b.flat}
+	defer j.f.nesting.close()
 	if err := j.run(); err != nil {
 		if stop := j.f.stopped(); stop != nil {
 			return nil, stop
@@ -140,6 +142,9 @@ func (j *job) run() error {
 		return j.set.err
 	}
 	j.art.Warnings = slices.Compact(j.art.Warnings)
+	if rest := len(j.art.Warnings) - maxRows; rest > 0 {
+		j.art.Warnings = append(j.art.Warnings[:maxRows], fmt.Sprintf("and %d more warnings", rest))
+	}
 	return j.art.Seal()
 }
 

@@ -1,6 +1,7 @@
 package bundle_test
 
 import (
+	"os"
 	"runtime"
 	"strings"
 	"testing"
@@ -9,8 +10,24 @@ import (
 	"github.com/hourglass-mcp/hourglass/internal/deploy"
 )
 
+// TestMain makes the test's program one that checks nesting, too.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == bundle.CheckCommand {
+		if bundle.ServeChecks(os.Stdin, os.Stdout) != nil {
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
 func newBundler(t testing.TB, cfg bundle.Config) *bundle.Bundler {
 	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Checker = []string{self, bundle.CheckCommand}
 	b, err := bundle.New(cfg)
 	if err != nil {
 		t.Fatal(err)

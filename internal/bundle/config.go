@@ -41,6 +41,9 @@ type Config struct {
 	// AllowFiles are the static files that are taken although they look like secrets:
 	// paths in the folder of static files, "*" within a folder, "**" across folders.
 	AllowFiles []string
+	// Checker is the command of a program of ours that serves ServeChecks, in a process of
+	// its own; empty: code that is large enough to be nested too deeply is refused.
+	Checker []string
 	// CacheDir is where npm packages of inline projects are kept; empty: none are installed.
 	CacheDir string
 	// NPM is the npm program; empty: found in PATH when first needed.
@@ -69,6 +72,7 @@ type Bundler struct {
 	npm   *installer
 	allow []*regexp.Regexp // of AllowFiles
 	gzips sync.Pool        // of *gzip.Writer, which are large
+	flat  passed           // code that is known not to be nested too deeply
 }
 
 var _ deploy.Bundler = (*Bundler)(nil)

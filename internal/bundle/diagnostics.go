@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -31,7 +32,11 @@ var unresolved = regexp.MustCompile(`^Could not resolve "(.+?)"`)
 // diagnose turns esbuild's messages into rows.
 func (l *loader) diagnose(severity string, msgs []api.Message) []deploy.Diagnostic {
 	var rows []deploy.Diagnostic
-	for _, m := range msgs {
+	for i, m := range msgs {
+		if i >= maxRows { // only counted: a suggestion for each of 10,000 takes minutes
+			rows = append(rows, deploy.Diagnostic{Severity: severity})
+			continue
+		}
 		d := deploy.Diagnostic{Severity: severity, Text: cutText(plainNames(l.files.project, m.Text), maxRowText)}
 		if at := m.Location; at != nil {
 			d.File = plainName(l.files.project, at.File)
@@ -137,7 +142,7 @@ func (l *loader) closeFile(importer, spec string) string {
 	if !ok {
 		return ""
 	}
-	best, bestDistance := "", 4
+	best, bestDistance := "", farApart
 	for _, dir := range []string{path.Dir(name), from} {
 		d := l.files.dir(dir)
 		if d == nil {
@@ -174,11 +179,14 @@ func isCode(name string) bool {
 	return false
 }
 
-// editDistance is Levenshtein's.
+// farApart is the distance from which on two names have nothing to do with each other.
+const farApart = 4
+
+// editDistance is Levenshtein's, exact below farApart.
 func editDistance(a, b string) int {
 	const longest = 128
 	x, y := []rune(a), []rune(b)
-	if len(x) > longest || len(y) > longest {
+	if len(x) > longest || len(y) > longest || len(x)-len(y) >= farApart || len(y)-len(x) >= farApart {
 		return longest
 	}
 	row := make([]int, len(y)+1)
@@ -195,6 +203,9 @@ func editDistance(a, b string) int {
 			}
 			diagonal = row[j+1]
 			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+		if slices.Min(row) >= farApart {
+			return longest
 		}
 	}
 	return row[len(y)]

@@ -2,10 +2,7 @@ package bundle
 
 import (
 	"fmt"
-	"path"
 	"regexp"
-	"slices"
-	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -144,6 +141,7 @@ func (l *loader) tame(name, code string, kind api.Loader) (string, error) {
 		return code, nil // a syntax error: the bundle will say so, and parse no further
 	}
 	var calls []dynamicCall
+	seen := map[int]bool{}
 	starts := lineStarts(code)
 	for _, w := range res.Warnings {
 		if w.Location == nil || !strings.Contains(w.Text, dynamicText) {
@@ -160,14 +158,15 @@ func (l *loader) tame(name, code string, kind api.Loader) (string, error) {
 		if after, ok := skipBlank(code[c.end:]); ok && nameArgument.MatchString(after) {
 			continue // a variable: esbuild makes no pattern of it, and it is no constant
 		}
-		if !slices.ContainsFunc(calls, func(o dynamicCall) bool { return o.at == c.at }) {
+		if !seen[c.at] {
+			seen[c.at] = true
 			calls = append(calls, c)
 		}
 	}
 	if len(calls) == 0 {
 		return code, nil
 	}
-	return l.rename(name, code, calls), nil
+	return l.rename(name, code, calls)
 }
 
 // dynamicCall is the word import or require of one call.
@@ -189,95 +188,4 @@ func lineStarts(code string) []int {
 		}
 	}
 	return starts
-}
-
-// rename gives each call a name of the same length, so that columns stay, and appends
-// what stands behind the names.
-func (l *loader) rename(name, code string, calls []dynamicCall) string {
-	slices.SortFunc(calls, func(a, b dynamicCall) int { return a.at - b.at })
-	var out, tail strings.Builder
-	last, next := 0, 0
-	fresh := func(n int) string {
-		for ; ; next++ {
-			id := "$" + strconv.FormatInt(int64(next), 36)
-			id += strings.Repeat("_", max(0, n-len(id)))
-			if !strings.Contains(code, id) {
-				next++
-				return id
-			}
-		}
-	}
-	opaque := map[bool]string{}
-	for _, c := range calls {
-		out.WriteString(code[last:c.at])
-		last = c.end
-		word := "import"
-		if c.require {
-			word = "require"
-		}
-		var id string
-		if table := l.globTable(name, code[c.end:], word); table != "" {
-			id = fresh(c.end - c.at)
-			fmt.Fprintf(&tail, "\nfunction %s(path) { var fn = ({%s})[path]; if (fn) return fn(); throw new Error(\"Module not found in bundle: \" + path); }", id, table)
-		} else if id = opaque[c.require]; id == "" {
-			id = fresh(c.end - c.at)
-			opaque[c.require] = id
-			fmt.Fprintf(&tail, "\nfunction %s(path) { return %s(path); }", id, word)
-		}
-		out.WriteString(id)
-	}
-	out.WriteString(code[last:])
-	return out.String() + tail.String()
-}
-
-// simplePattern is the argument of a call that a table is made for: one template with
-// relative beginning, or a string plus an expression plus perhaps a string.
-var (
-	templateArg = regexp.MustCompile("^\\(\\s*`(\\.\\.?/[^`\\\\$]*)\\$\\{([^`{}]*)\\}([^`\\\\$]*)`\\s*\\)")
-	concatArg   = regexp.MustCompile(`^\(\s*(?:"(\.\.?/[^"\\\n]*)"|'(\.\.?/[^'\\\n]*)')\s*\+\s*([\w$.]+)\s*(?:\+\s*(?:"([^"\\\n]*)"|'([^'\\\n]*)'))?\s*\)`)
-)
-
-// globTable lists the files that a call's pattern matches, as esbuild would, as the
-// inside of an object literal; "" if the call has no pattern or no file matches.
-func (l *loader) globTable(name, after, word string) string {
-	after, _ = skipBlank(after)
-	var prefix, suffix string
-	if m := templateArg.FindStringSubmatch(after); m != nil {
-		prefix, suffix = m[1], m[3]
-	} else if m := concatArg.FindStringSubmatch(after); m != nil {
-		prefix, suffix = m[1]+m[2], m[4]+m[5]
-	} else {
-		return ""
-	}
-	cut := strings.LastIndexByte(prefix, '/') + 1
-	base, ok := joinInside(path.Dir(name), prefix[:cut])
-	if !ok {
-		return ""
-	}
-	deep := cut == len(prefix) // "./a/" + x spans folders, "./a" + x does not
-	var hits []string
-	l.globWalk(base, prefix[:cut], prefix, suffix, deep, &hits)
-	slices.Sort(hits)
-	var b strings.Builder
-	for _, h := range hits {
-		q := strconv.Quote(h)
-		fmt.Fprintf(&b, "\n%s: () => %s(%s),", q, word, q)
-	}
-	return b.String()
-}
-
-func (l *loader) globWalk(dir, shown, prefix, suffix string, deep bool, hits *[]string) {
-	d := l.files.dir(dir)
-	if d == nil || l.files.stopped() != nil || len(*hits) > l.files.limits.MaxFiles {
-		return
-	}
-	for base, kind := range d.entries {
-		at := shown + base
-		switch {
-		case kind == kindDir && deep:
-			l.globWalk(path.Join(dir, base), at+"/", prefix, suffix, deep, hits)
-		case strings.HasPrefix(at, prefix) && strings.HasSuffix(at, suffix) && len(at) >= len(prefix)+len(suffix) && l.files.hasFile(d, base):
-			*hits = append(*hits, at)
-		}
-	}
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/evanw/esbuild/pkg/api"
+
 	"github.com/hourglass-mcp/hourglass/internal/deploy"
 )
 
@@ -19,6 +21,7 @@ type files struct {
 	ctx     context.Context //nolint:containedctx // one bundle's life; esbuild's callbacks take no context
 	tree    tree
 	limits  Config
+	nesting *checker
 	project string // the project's folder in the tree
 
 	mu   sync.Mutex
@@ -320,6 +323,15 @@ func (f *files) stopped() error {
 		return f.err
 	}
 	return f.ctx.Err()
+}
+
+// checkNesting ends the bundle over code that is nested too deeply.
+func (f *files) checkNesting(name string, code []byte, kind api.Loader) error {
+	err := f.nesting.check(f.ctx, f.show(name), code, kind)
+	if e, ok := errors.AsType[*deploy.Error](err); ok {
+		return f.stop(e)
+	}
+	return err
 }
 
 // show writes a path as the project sees it: relative, never an address of the machine.

@@ -52,11 +52,47 @@ func parseJSON(raw []byte) (node, error) {
 // parseJSONC reads JSON with comments and trailing commas.
 func parseJSONC(raw []byte) (node, error) {
 	raw = bytes.TrimPrefix(raw, []byte("\xef\xbb\xbf"))
+	if tooDeep(raw) {
+		return nil, errJSONDepth
+	}
 	std, err := hujson.Standardize(bytes.Clone(raw))
 	if err != nil {
 		return nil, err
 	}
 	return parseJSON(std)
+}
+
+// tooDeep looks for nesting that hujson, which calls itself for each level, could not
+// come back from: Go ends the whole process when the stack is used up.
+func tooDeep(raw []byte) bool {
+	depth := 0
+	for i := 0; i < len(raw); i++ {
+		switch c := raw[i]; {
+		case c == '{' || c == '[':
+			if depth++; depth > maxJSONDepth {
+				return true
+			}
+		case c == '}' || c == ']':
+			depth--
+		case c == '"':
+			for i++; i < len(raw) && raw[i] != '"'; i++ {
+				if raw[i] == '\\' {
+					i++
+				}
+			}
+		case c == '/' && bytes.HasPrefix(raw[i:], []byte("//")):
+			for i < len(raw) && raw[i] != '\n' {
+				i++
+			}
+		case c == '/' && bytes.HasPrefix(raw[i:], []byte("/*")):
+			end := bytes.Index(raw[i+2:], []byte("*/"))
+			if end < 0 {
+				return false // an error, at this place
+			}
+			i += end + 3
+		}
+	}
+	return false
 }
 
 func parseValue(dec *json.Decoder, depth int) (node, error) {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/evanw/esbuild/pkg/api"
 
@@ -31,6 +32,8 @@ type loader struct {
 	// scan are the options with which dynamic imports are looked for; they must fold
 	// constants just as the bundle does.
 	scan api.TransformOptions
+
+	tableRows atomic.Int64 // of computed imports
 
 	mu     sync.Mutex
 	parts  map[string]deploy.Module
@@ -276,6 +279,9 @@ func (l *loader) load(name string, with map[string]string) (api.OnLoadResult, er
 	}
 	kind, err := loaderFor(name, with)
 	if err != nil {
+		return api.OnLoadResult{}, err
+	}
+	if err := l.files.checkNesting(name, raw, kind); err != nil {
 		return api.OnLoadResult{}, err
 	}
 	l.mu.Lock()

@@ -18,6 +18,10 @@ type resolver struct {
 	// override is the tsconfig that the configuration names; nil: the closest one.
 	override *tsconfig
 
+	// extended are the tsconfig files that others extend, as far as they were read.
+	configs  sync.Mutex
+	extended map[string]*tsconfig
+
 	mu    sync.Mutex
 	notes []deploy.Diagnostic
 	// dual remembers, by the file that "module" led to, the one that "main" leads to:

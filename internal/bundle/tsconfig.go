@@ -2,6 +2,8 @@ package bundle
 
 import (
 	"encoding/json"
+	"fmt"
+	"maps"
 	"path"
 	"strings"
 	"sync"
@@ -27,18 +29,59 @@ func compilerOptions() []string {
 	}
 }
 
-const maxExtends = 16
+// Bounds of "extends": how long a chain may be, and how many a file may name.
+const maxExtends, maxParents = 32, 100
 
 // load reads the file and what it extends.
 func (t *tsconfig) load(r *resolver) *tsconfig {
 	t.once.Do(func() {
-		t.options = map[string]node{}
+		r.configs.Lock()
+		defer r.configs.Unlock()
+		if known, ok := r.extended[t.file]; ok {
+			t.inherit(known)
+			t.err = known.err
+			return
+		}
 		t.err = t.merge(r, t.file, 0)
 	})
 	return t
 }
 
+// extend gives a file that another one extends. Each is read once, however many extend
+// it; nil for one that is being read, so that a circle ends.
+func (r *resolver) extend(file string, depth int) *tsconfig {
+	if known, ok := r.extended[file]; ok {
+		return known
+	}
+	if depth > maxExtends {
+		return nil
+	}
+	if r.extended == nil {
+		r.extended = map[string]*tsconfig{}
+	}
+	r.extended[file] = nil
+	t := &tsconfig{file: file}
+	t.err = t.merge(r, file, depth)
+	r.extended[file] = t
+	return t
+}
+
+// inherit takes over what another file says, before t's own words.
+func (t *tsconfig) inherit(from *tsconfig) {
+	if t.options == nil {
+		t.options = map[string]node{}
+	}
+	maps.Copy(t.options, from.options)
+	if from.baseURL != "" {
+		t.baseURL = from.baseURL
+	}
+	if from.paths != nil {
+		t.paths, t.pathsDir = from.paths, from.pathsDir
+	}
+}
+
 func (t *tsconfig) merge(r *resolver, file string, depth int) error {
+	t.options = map[string]node{}
 	raw, err := r.files.read(file)
 	if err != nil {
 		return err
@@ -52,19 +95,26 @@ func (t *tsconfig) merge(r *resolver, file string, depth int) error {
 	if s := o.text("extends"); s != "" {
 		parents = []string{s}
 	}
+	if len(parents) > maxParents {
+		return fmt.Errorf("it extends more than %d others", maxParents)
+	}
 	for _, p := range parents {
-		if depth >= maxExtends {
-			break
-		}
-		if parent := r.tsconfigParent(path.Dir(file), p); parent != "" && parent != file {
-			// A parent that can't be read is passed over, as in esbuild (it warns).
-			_ = t.merge(r, parent, depth+1) //nolint:errcheck
-		} else {
+		switch parent := r.tsconfigParent(path.Dir(file), p); parent {
+		case "":
 			r.note(warnRow(r.files.show(file), "the tsconfig that it extends, "+p+", was not found inside the project's root"))
+		case t.file:
+		default:
+			// A parent that can't be read is passed over, as in esbuild (it warns).
+			if known := r.extend(parent, depth+1); known != nil {
+				t.inherit(known)
+			}
 		}
 	}
 	c, _ := o.get("compilerOptions").(*object)
 	for _, k := range compilerOptions() {
+		if s, isText := c.get(k).(string); isText && len(s) > maxFactory {
+			continue // of no meaning to esbuild
+		}
 		if v := c.get(k); v != nil {
 			t.options[k] = v
 		}

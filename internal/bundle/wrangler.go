@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"path"
 	"slices"
 	"strings"
@@ -67,11 +68,18 @@ func findSettings(f *files, environment string) (*settings, error) {
 		}
 		return nil, configError(s.shown, "can't be read")
 	}
+	if len(raw) > maxSettings {
+		return nil, configError(s.shown, fmt.Sprintf("has %s; a configuration has at most %s", size(int64(len(raw))), size(maxSettings)))
+	}
 	if s.top, err = parseSettings(s.file, raw); err != nil {
 		return nil, configError(s.shown, err.Error())
 	}
 	return s, s.pickEnvironment()
 }
+
+// maxSettings bounds a configuration in bytes: its parsers call themselves for each
+// level of nesting.
+const maxSettings = 1 << 20
 
 func findUp(f *files, name string) string {
 	for dir := f.project; ; dir = path.Dir(dir) {
@@ -99,8 +107,9 @@ func parseSettings(file string, raw []byte) (*object, error) {
 			}
 			return nil, err
 		}
-		o, _ := fromTOML(m).(*object)
-		return o, nil
+		n, err := fromTOML(m, 0)
+		o, _ := n.(*object)
+		return o, err
 	}
 	n, err := parseJSONC(raw)
 	if err != nil {
@@ -113,31 +122,42 @@ func parseSettings(file string, raw []byte) (*object, error) {
 	return o, nil
 }
 
-func fromTOML(v any) node {
+func fromTOML(v any, depth int) (_ node, err error) {
+	if depth > maxJSONDepth {
+		return nil, errJSONDepth
+	}
 	switch t := v.(type) {
 	case map[string]any:
 		o := &object{values: map[string]node{}}
 		for _, k := range slices.Sorted(maps.Keys(t)) {
 			o.keys = append(o.keys, k)
-			o.values[k] = fromTOML(t[k])
+			if o.values[k], err = fromTOML(t[k], depth+1); err != nil {
+				return nil, err
+			}
 		}
-		return o
+		return o, nil
 	case []any:
 		list := make([]node, len(t))
 		for i, e := range t {
-			list[i] = fromTOML(e)
+			if list[i], err = fromTOML(e, depth+1); err != nil {
+				return nil, err
+			}
 		}
-		return list
+		return list, nil
+	case float64:
+		if math.IsNaN(t) || math.IsInf(t, 0) {
+			return nil, fmt.Errorf("a number is %v, which no JSON has", t)
+		}
 	case toml.LocalDate:
-		return t.String()
+		return t.String(), nil
 	case toml.LocalDateTime:
-		return t.String()
+		return t.String(), nil
 	case toml.LocalTime:
-		return t.String()
+		return t.String(), nil
 	case time.Time:
-		return t.Format(time.RFC3339)
+		return t.Format(time.RFC3339), nil
 	}
-	return v
+	return v, nil
 }
 
 // pickEnvironment finds the named environment and looks at every key.
@@ -148,14 +168,14 @@ func (s *settings) pickEnvironment() error {
 		if !ok {
 			known := "none"
 			if envs != nil && len(envs.keys) > 0 {
-				known = strings.Join(envs.keys, ", ")
+				known = cutText(strings.Join(envs.keys, ", "), maxRowText)
 			}
 			return deploy.Errorf(deploy.CodeConfigInvalid, "Name one of the configured environments, or none for the top level.",
 				"%s has no environment %q (it has: %s)", s.shown, s.envName, known)
 		}
 		s.env = env
 	} else if envs != nil && len(envs.keys) > 0 {
-		s.warnings = append(s.warnings, fmt.Sprintf("%s has environments (%s); none was asked for, so the top level is deployed.", s.shown, strings.Join(envs.keys, ", ")))
+		s.warnings = append(s.warnings, fmt.Sprintf("%s has environments (%s); none was asked for, so the top level is deployed.", s.shown, cutText(strings.Join(envs.keys, ", "), maxRowText)))
 	}
 	return s.checkKeys()
 }
@@ -204,7 +224,7 @@ func (s *settings) checkKeys() error {
 }
 
 func (s *settings) unknownKey(name string, known []string) {
-	best, distance := "", 4
+	best, distance := "", farApart
 	for _, k := range known {
 		if d := editDistance(name, k); d < distance {
 			best, distance = k, d

@@ -96,14 +96,6 @@ func parseEnvelope(body []byte) (*envelope, error) {
 	return env, nil
 }
 
-// failure is what went wrong with one try of a call, and whether an idempotent call
-// may be tried again.
-type failure struct {
-	err   *deploy.Error
-	again bool
-	code  int // the API's own, 0 if none
-}
-
 // judge gives an answer's result, or what is wrong with the answer. doing names the
 // call for people: "uploading the Worker".
 //
@@ -115,7 +107,7 @@ func (c *Client) judge(a *answer, doing string) (json.RawMessage, *failure) {
 		return env.Result, nil
 	}
 	if err == nil && len(env.Errors) == 0 && a.status < 300 && env.Success == nil {
-		return nil, &failure{err: badResponse(doing, "it does not say whether it succeeded")}
+		return nil, &failure{err: badResponse(doing, "it does not say whether it succeeded"), lost: true}
 	}
 	f := c.refused(a, env, err, doing)
 	if f.code != 0 && f.err.Cause == nil {
@@ -133,7 +125,7 @@ func (c *Client) refused(a *answer, env *envelope, parse error, doing string) *f
 	}
 	switch {
 	case a.status == http.StatusTooManyRequests:
-		return &failure{err: c.rateLimited(a, doing), again: true, code: first.Code}
+		return &failure{err: c.rateLimited(a, doing), again: true, reason: ReasonRateLimited, code: first.Code}
 	case a.status >= 300 && a.status < 400:
 		return &failure{err: badResponse(doing, fmt.Sprintf("it is a redirect (HTTP %d), which is not followed", a.status))}
 	case a.header.Get("Cf-Mitigated") == "challenge":
@@ -143,14 +135,20 @@ func (c *Client) refused(a *answer, env *envelope, parse error, doing string) *f
 	case a.status >= 500:
 		e := deploy.Errorf(deploy.CodeAPIBadResponse, nextLater, "%s failed: the API answered HTTP %d%s", doing, a.status, said(env))
 		e.RetryAfter = c.retryAfter(a)
-		return &failure{err: e, again: true, code: first.Code}
+		f := moment(ReasonServerError, e)
+		f.code = first.Code
+		return f
 	case first.Code != 0 || first.Message != "":
 		known, _ := entry(first.Code)
-		return &failure{err: fromCatalogue(a.status, env.Errors, doing), code: first.Code, again: known.Retry}
+		return &failure{err: fromCatalogue(a.status, env.Errors, doing), code: first.Code, again: known.Retry, reason: ReasonNotNow}
 	case a.status == http.StatusUnauthorized && parse == nil:
 		return &failure{err: fromCatalogue(a.status, []apiError{{codeNotAuthorized, "HTTP 401"}}, doing), code: codeNotAuthorized}
 	case parse != nil:
-		return &failure{err: badResponse(doing, fmt.Sprintf("HTTP %d%s, and %s", a.status, kind(a), parse))}
+		e := badResponse(doing, fmt.Sprintf("HTTP %d%s, and %s", a.status, kind(a), parse))
+		if a.status < 300 {
+			return moment(ReasonNotJSON, e)
+		}
+		return &failure{err: e, lost: true} // something between answers, and says no
 	}
 	return &failure{err: deploy.Errorf(deploy.CodeAPIRefused, nextUser,
 		"%s failed: the API refused it (HTTP %d) without saying why", doing, a.status)}

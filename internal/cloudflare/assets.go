@@ -92,7 +92,11 @@ func (c *Client) uploadAssets(ctx context.Context, acct *deploy.Account, a *depl
 	if len(wanted) == 0 {
 		return token, nil
 	}
-	return c.sendBuckets(ctx, acct, token, buckets, byHash)
+	// The completion token is a secret: the step's result has no name.
+	return step(ctx, c, deploy.StepUploadAssets, a.Name, func() (string, string, error) {
+		completed, err := c.sendBuckets(ctx, acct, token, buckets, byHash)
+		return completed, "", err
+	})
 }
 
 // assetSession asks which files the account lacks: a token, and their hashes in
@@ -102,7 +106,7 @@ func (c *Client) assetSession(ctx context.Context, acct *deploy.Account, worker 
 	if err != nil {
 		return "", nil, internal(err)
 	}
-	result, err := c.call(ctx, try{doingSession, c.cfg.Timeout, true}, func(ctx context.Context, opts ...option.RequestOption) error {
+	result, err := c.call(ctx, try{doing: doingSession, timeout: c.cfg.Timeout, repeat: true}, func(ctx context.Context, opts ...option.RequestOption) error {
 		params := workers.ScriptAssetUploadNewParams{}
 		params.AccountID.Value, params.AccountID.Present = acct.ID, true
 		opts = append(opts, option.WithRequestBody("application/json", bytes.NewReader(body)))
@@ -177,7 +181,7 @@ func (c *Client) sendBucket(ctx context.Context, acct *deploy.Account, token str
 	if err != nil {
 		return "", internal(err)
 	}
-	result, err := c.trying(ctx, try{doingAssets, c.cfg.UploadTimeout, true}, func(ctx context.Context) (*answer, error) {
+	result, err := c.trying(ctx, try{doing: doingAssets, timeout: c.cfg.UploadTimeout, repeat: true}, func(ctx context.Context) (*answer, error) {
 		return c.postBucket(ctx, acct, token, contentType, body)
 	})
 	if err != nil {

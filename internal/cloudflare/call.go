@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -11,7 +12,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/cloudflare/cloudflare-go/v7/option"
 
 	"github.com/hourglass-mcp/hourglass/internal/deploy"
@@ -22,22 +22,24 @@ type try struct {
 	doing   string // for people: "uploading the Worker"
 	timeout time.Duration
 	// repeat: making the call twice comes to the same, so a failure of the moment is
-	// tried again, up to twice.
+	// tried again.
 	repeat bool
+	// look, where it is set, makes a call repeatable that is not: it finds what a request
+	// whose answer was lost may have made, as the result that the answer would have
+	// had; nil: there is none.
+	look func(ctx context.Context) (json.RawMessage, error)
+	// final is a code of the API that is not repeated, whatever the catalogue says.
+	final int
 }
-
-const (
-	maxTries = 3
-	// maxPause is the longest Retry-After that is waited for here. A longer one is the
-	// caller's business.
-	maxPause = 5 * time.Second
-)
 
 // sdkCall is one call of a service of the SDK, with these options on top of its own.
 type sdkCall func(ctx context.Context, opts ...option.RequestOption) error
 
 // send makes one request and reads its answer, whatever that is.
 type send func(ctx context.Context) (*answer, error)
+
+// judge gives an answer's result, or what is wrong with the answer.
+type judge func(a *answer, doing string) (json.RawMessage, *failure)
 
 // call makes one API call through the SDK and gives the envelope's result.
 func (c *Client) call(ctx context.Context, t try, do sdkCall) (json.RawMessage, error) {
@@ -47,37 +49,34 @@ func (c *Client) call(ctx context.Context, t try, do sdkCall) (json.RawMessage, 
 // trying makes one API call, again where that is allowed and of use, and gives the
 // envelope's result.
 func (c *Client) trying(ctx context.Context, t try, do send) (json.RawMessage, error) {
-	result, f := c.callOnce(ctx, t, do)
-	if f == nil {
-		return result, nil
-	}
-	if !t.repeat || !f.again {
-		return nil, f.err
-	}
-	pause := backoff.NewExponentialBackOff()
-	pause.InitialInterval = c.cfg.RetryWait
-	tries := 1
-	for f != nil && f.again && tries < maxTries && f.err.RetryAfter <= maxPause {
-		if err := wait(ctx, max(pause.NextBackOff(), f.err.RetryAfter)); err != nil {
-			return nil, deploy.AsError(err)
-		}
-		result, f = c.callOnce(ctx, t, do)
-		tries++
-	}
-	if f != nil {
-		return nil, f.err
-	}
-	return result, nil
+	return c.repeating(ctx, t, func() (json.RawMessage, *failure) { return c.once(ctx, t, do, c.judge) })
 }
 
-func (c *Client) callOnce(ctx context.Context, t try, do send) (json.RawMessage, *failure) {
+// once makes one request, if the circuit lets it out, and judges the answer.
+func (c *Client) once(ctx context.Context, t try, do send, judged judge) (json.RawMessage, *failure) {
+	look, wait := c.circuit.admit()
+	if wait > 0 {
+		return nil, &failure{err: c.circuitOpen(t.doing, wait)}
+	}
+	v := saysNothing
+	defer func() { c.circuit.heard(look, v) }()
+	c.stats.call()
 	limited, cancel := context.WithTimeout(ctx, t.timeout)
 	defer cancel()
-	got, err := do(limited)
-	if err != nil {
-		return nil, c.noAnswer(ctx, limited, t.doing, err)
+	var result json.RawMessage
+	var f *failure
+	if got, err := do(limited); err != nil {
+		f = c.noAnswer(ctx, limited, t.doing, err)
+	} else {
+		result, f = judged(got, t.doing)
 	}
-	return c.judge(got, t.doing)
+	switch {
+	case f != nil && f.down:
+		v = isDown
+	case ctx.Err() == nil:
+		v = isUp
+	}
+	return result, f
 }
 
 // bySDK lets the SDK build and send the request. The answer is read here and judged by
@@ -114,7 +113,7 @@ func bySDK(ctx context.Context, do sdkCall) (*answer, error) {
 // noAnswer says why there is no whole answer. limited is ctx with the call's own time limit.
 func (c *Client) noAnswer(ctx, limited context.Context, doing string, err error) *failure {
 	if ctx.Err() == nil && limited.Err() != nil {
-		return &failure{err: unanswered(doing).Caused(limited.Err())}
+		return &failure{err: unanswered(doing).Caused(limited.Err()), down: true, lost: true}
 	}
 	return c.unreachable(ctx, doing, err)
 }
@@ -130,21 +129,27 @@ func (c *Client) unreachable(ctx context.Context, doing string, err error) *fail
 		return &failure{err: e} // the guard's
 	}
 	if ctx.Err() != nil {
-		return &failure{err: deploy.AsError(ctx.Err())}
+		return &failure{err: deploy.AsError(ctx.Err()), lost: true}
 	}
 	if errors.Is(err, errTooLong) {
-		return &failure{err: badResponse(doing, "it is longer than 8 MiB")}
+		return &failure{err: badResponse(doing, "it is longer than 8 MiB"), lost: true}
 	}
 	cause := bare(err)
-	if ne, ok := errors.AsType[net.Error](cause); ok && ne.Timeout() {
-		return &failure{err: unanswered(doing).Caused(cause)}
-	}
 	if errors.Is(err, io.ErrUnexpectedEOF) {
-		return &failure{err: badResponse(doing, "it ends in the middle").Caused(cause), again: true}
+		return moment(ReasonTruncated, badResponse(doing, "it ends in the middle").Caused(cause))
 	}
-	return &failure{again: true, err: deploy.Errorf(deploy.CodeAPIUnreachable,
+	e := deploy.Errorf(deploy.CodeAPIUnreachable,
 		"Check with the user that this machine has a network and that the API's address is right, then make the same call again.",
-		"%s failed: the API at %s can't be reached (%s)", doing, c.base.Host, cut(clean(cause.Error()), 200)).Caused(cause)}
+		"%s failed: the API at %s can't be reached (%s)", doing, c.base.Host, cut(clean(cause.Error()), 200))
+	if op, ok := errors.AsType[*net.OpError](cause); ok && (op.Op == "dial" || op.Op == "proxyconnect") {
+		f := moment(ReasonNoConnection, e.Caused(fmt.Errorf("%w: %w", errUnsent, cause)))
+		f.lost = false
+		return f
+	}
+	if ne, ok := errors.AsType[net.Error](cause); ok && ne.Timeout() {
+		return &failure{err: unanswered(doing).Caused(cause), down: true, lost: true}
+	}
+	return moment(ReasonCutOff, e.Caused(cause))
 }
 
 // bare takes the request's URL off an error of net/http.

@@ -13,7 +13,9 @@ const (
 	codeNoWorker      = 10007
 	codeStart         = 10021
 	codeProof         = 1019
+	codeMigrated      = 10079
 	codeNoQueue       = 11000
+	codeNoConsumer    = 11002 // as the sandbox says it; the live API's is not known
 )
 
 // Entry is what is known of one error code of the API: what it becomes for callers,
@@ -73,7 +75,7 @@ func Catalogue() []Entry {
 		{10064, deploy.CodeConfigInvalid, false, "a Durable Object class with data is not exported any more, or the Worker is bound to by another", classes},
 		{10072, unsupported, false, "the account has no room for more cron triggers", "Remove cron triggers from the configuration, then deploy again."},
 		{10074, deploy.CodeConfigInvalid, false, "a migration creates a Durable Object class that exists", classes},
-		{10079, refused, true, "the Durable Object migrations changed meanwhile: the Worker has another tag than was thought", again},
+		{codeMigrated, refused, true, "the Durable Object migrations changed meanwhile: the Worker has another tag than was thought", again},
 		{10085, unsupported, false, "an R2 binding names a bucket, and a temporary account can't have one", "Remove r2_buckets from the configuration, and the code that uses them."},
 		{codeNoService, refused, false, "the account has no such Worker", again},
 		{codeNoEnvironment, refused, false, "the account has no such Worker in that environment", again},

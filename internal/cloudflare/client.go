@@ -3,6 +3,7 @@ package cloudflare
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -41,9 +42,17 @@ type Config struct {
 	// Timeout bounds one API call; default 30 s. UploadTimeout bounds one that
 	// carries code or files; default 2 minutes.
 	Timeout, UploadTimeout time.Duration
-	// RetryWait is the first pause before an idempotent call is repeated, up to twice;
-	// default 200 ms.
+	// RetryWait is the middle of the first pause before a call is repeated that may be;
+	// each later one is twice as long. Default 200 ms.
 	RetryWait time.Duration
+	// Jitter gives numbers from 0 up to 1, by which pauses are spread: from half of one
+	// to one and a half. Nil: random ones. It has to be safe for concurrent use.
+	Jitter func() float64
+	// CircuitAfter is how many failures in a row, over all calls, open the circuit:
+	// nothing goes out for CircuitPause, then one call to see, and so on with pauses twice
+	// as long, up to 2 minutes. Default 12 and 5 s; a negative CircuitAfter never opens.
+	CircuitAfter int
+	CircuitPause time.Duration
 	// PingEvery is how often an open tail is pinged; default 10 s, as wrangler does.
 	PingEvery time.Duration
 }
@@ -57,6 +66,8 @@ type Client struct {
 	sockets  *http.Client // for the tail's WebSocket, which carries no token
 	options  []option.RequestOption
 	clock    clock
+	circuit  circuit
+	stats    stats
 	own      *http.Transport // closed with the client; nil when it came from outside
 
 	mu         sync.Mutex
@@ -87,8 +98,16 @@ func New(cfg Config) (*Client, error) {
 	setDefault(&cfg.UploadTimeout, 2*time.Minute)
 	setDefault(&cfg.RetryWait, 200*time.Millisecond)
 	setDefault(&cfg.PingEvery, 10*time.Second)
+	setDefault(&cfg.CircuitPause, 5*time.Second)
+	if cfg.CircuitAfter == 0 {
+		cfg.CircuitAfter = 12
+	}
+	if cfg.Jitter == nil {
+		cfg.Jitter = rand.Float64
+	}
 	c := &Client{cfg: cfg, base: base, loopback: isLoopback(base.Hostname()), subdomains: map[string]string{}}
 	c.clock.now = cfg.Now
+	c.circuit.now, c.circuit.after, c.circuit.pause = cfg.Now, cfg.CircuitAfter, cfg.CircuitPause
 	transport := cfg.Transport
 	if transport == nil {
 		c.own = newTransport()

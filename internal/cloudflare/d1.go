@@ -112,21 +112,32 @@ func (p *preparing) findDatabase(ctx context.Context, ref string) (*d1Row, error
 }
 
 func (p *preparing) makeDatabase(ctx context.Context, name string) (*d1Row, error) {
+	return step(ctx, p.c, deploy.StepCreateResource, deploy.ResourceD1+" "+name, func() (*d1Row, string, error) {
+		made, err := p.postDatabase(ctx, name)
+		if err != nil {
+			return nil, "", err
+		}
+		return made, made.UUID, nil
+	})
+}
+
+func (p *preparing) postDatabase(ctx context.Context, name string) (*d1Row, error) {
 	const doing = "making a D1 database"
-	result, err := p.c.rest(ctx, p.acct, p.c.making(doing), http.MethodPost, "/d1/database", nil, map[string]string{"name": name})
-	if codeOf(err) == codeDatabaseExists {
-		if row, errFind := p.findDatabase(ctx, name); row != nil || errFind != nil {
-			return row, errFind
+	t := p.c.making(doing, func(ctx context.Context) (json.RawMessage, error) { return row(p.findDatabase(ctx, name)) })
+	result, err := p.c.rest(ctx, p.acct, t, http.MethodPost, "/d1/database", nil, map[string]string{"name": name})
+	if codeOf(err) == codeDatabaseExists { // somebody else made it since
+		if there, errFind := p.findDatabase(ctx, name); there != nil || errFind != nil {
+			return there, errFind
 		}
 	}
 	if err != nil {
 		return nil, err
 	}
-	var row d1Row
-	if json.Unmarshal(result, &row) != nil || !isIdentifier(row.UUID) {
+	var made d1Row
+	if json.Unmarshal(result, &made) != nil || !isIdentifier(made.UUID) {
 		return nil, missing(doing, "uuid")
 	}
-	return &row, nil
+	return &made, nil
 }
 
 // migrate applies the migrations that a database has not had, as wrangler does and
@@ -159,15 +170,34 @@ func (p *preparing) migrate(ctx context.Context, ids map[string]string, stage fu
 
 const doingMigrate = "applying a database's migrations"
 
-// table is a name of the configuration, which holds nothing but letters, digits and
-// underscores, as the statements have it.
+// apply applies the migrations of one database that it has not had, each as a step.
 func (p *preparing) apply(ctx context.Context, id string, d deploy.Database) (applied []string, err error) {
+	// A name of the configuration holds nothing but letters, digits and underscores.
 	table := nonEmpty(d.Table, "d1_migrations")
 	create := "CREATE TABLE IF NOT EXISTS " + table + "(\n\t\tid         INTEGER PRIMARY KEY AUTOINCREMENT,\n\t\tname       TEXT UNIQUE,\n\t\tapplied_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP NOT NULL\n);"
-	if _, err := p.query(ctx, id, create, true); err != nil {
+	if _, err := p.query(ctx, id, create, nil); err != nil {
 		return nil, err
 	}
-	rows, err := p.query(ctx, id, "SELECT * FROM "+table+" ORDER BY id", true)
+	had, err := p.applied(ctx, id, table)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range d.Migrations {
+		if slices.Contains(had, m.Name) {
+			continue
+		}
+		err := act(ctx, p.c, deploy.StepApplyMigration, m.File, func() error { return p.applyOne(ctx, id, table, m) })
+		if err != nil {
+			return applied, p.migrationFailed(d, m, applied, err)
+		}
+		applied = append(applied, m.Name)
+	}
+	return applied, nil
+}
+
+// applied gives the names of the migrations that a database has had.
+func (p *preparing) applied(ctx context.Context, id, table string) ([]string, error) {
+	rows, err := p.query(ctx, id, "SELECT * FROM "+table+" ORDER BY id", nil)
 	if err != nil {
 		return nil, err
 	}
@@ -176,17 +206,29 @@ func (p *preparing) apply(ctx context.Context, id string, d deploy.Database) (ap
 		name, _ := r["name"].(string)
 		had = append(had, name)
 	}
-	for _, m := range d.Migrations {
-		if slices.Contains(had, m.Name) {
-			continue
+	return had, nil
+}
+
+// applyOne runs a migration and records it, in one transaction: a lost answer is
+// followed by a look at the record, and the record's names are unique, so that it can't
+// happen twice.
+func (p *preparing) applyOne(ctx context.Context, id, table string, m deploy.Migration) error {
+	record := "INSERT INTO " + table + " (name) VALUES ('" + strings.ReplaceAll(m.Name, "'", "''") + "');"
+	look := func(ctx context.Context) (json.RawMessage, error) {
+		had, err := p.applied(ctx, id, table)
+		if err != nil || !slices.Contains(had, m.Name) {
+			return nil, err
 		}
-		record := "INSERT INTO " + table + " (name) VALUES ('" + strings.ReplaceAll(m.Name, "'", "''") + "');"
-		if _, err := p.query(ctx, id, m.SQL+"\n"+record, false); err != nil {
-			return applied, p.migrationFailed(d, m, applied, err)
-		}
-		applied = append(applied, m.Name)
+		return json.RawMessage(`[{"results":[],"success":true}]`), nil
 	}
-	return applied, nil
+	_, err := p.query(ctx, id, m.SQL+"\n"+record, look)
+	if err != nil && codeOf(err) != 0 && strings.Contains(err.Error(), "UNIQUE") {
+		// A try whose answer was lost came through after it was looked for.
+		if had, errLook := p.applied(ctx, id, table); errLook == nil && slices.Contains(had, m.Name) {
+			return nil
+		}
+	}
+	return err
 }
 
 // migrationFailed names the file and the API's words, which name what in it failed.
@@ -210,10 +252,11 @@ func (p *preparing) migrationFailed(d deploy.Database, m deploy.Migration, appli
 		"the migration %s%s of the database %s failed (%s): %s", m.File, at, nonEmpty(d.Name, d.Binding), before, e.Message)
 }
 
-// query runs statements on a database and gives the rows of the first. Repeating one
-// that only reads, or makes what it finds, does no harm.
-func (p *preparing) query(ctx context.Context, id, sql string, repeat bool) ([]map[string]any, error) {
-	t := try{doingMigrate, p.c.cfg.UploadTimeout, repeat}
+// query runs statements on a database and gives the rows of the first. Repeating those
+// that only read, or make what is not there yet, does no harm; for others look tells
+// whether they have happened.
+func (p *preparing) query(ctx context.Context, id, sql string, look func(context.Context) (json.RawMessage, error)) ([]map[string]any, error) {
+	t := try{doing: doingMigrate, timeout: p.c.cfg.UploadTimeout, repeat: true, look: look}
 	result, err := p.c.rest(ctx, p.acct, t, http.MethodPost, "/d1/database/"+id+"/query", nil, map[string]string{"sql": sql})
 	if err != nil {
 		return nil, err

@@ -39,6 +39,7 @@ func driveAll(t *testing.T, f *fake, c *cloudflare.Client) {
 	wantError(t, err, deploy.CodeAPIRefused, "")
 	f.on(routeUpload, ok)
 	driveResources(t, f, c)
+	driveCaretaker(t, f, c)
 	tail, err := c.Tail(t.Context(), acct, worker)
 	if err != nil {
 		t.Fatal(err)
@@ -46,7 +47,7 @@ func driveAll(t *testing.T, f *fake, c *cloudflare.Client) {
 	if err := tail.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Delete(t.Context(), acct, worker); err != nil {
+	if err := c.DeleteWorker(t.Context(), acct, worker); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.Close(); err != nil {

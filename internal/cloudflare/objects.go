@@ -20,22 +20,10 @@ func (p *preparing) objects(ctx context.Context) error {
 	if p.a.Resources == nil || len(p.a.Resources.Objects) == 0 {
 		return nil
 	}
-	const doing = "asking for the Worker's Durable Object migration"
-	result, err := p.c.rest(ctx, p.acct, p.c.reading(doing), http.MethodGet, "/workers/services/"+p.a.Name, nil, nil)
-	if code := codeOf(err); err != nil && code != codeNoWorker && code != codeNoService && code != codeNoEnvironment {
+	tag, err := p.c.objectTag(ctx, p.acct, p.a.Name)
+	if err != nil {
 		return err
 	}
-	var in struct {
-		Environment struct {
-			Script struct {
-				Tag string `json:"migration_tag"`
-			} `json:"script"`
-		} `json:"default_environment"`
-	}
-	if err == nil && json.Unmarshal(result, &in) != nil {
-		return missing(doing, "default_environment")
-	}
-	tag := in.Environment.Script.Tag
 	p.out.Objects = objectSteps(p.a.Resources.Objects, tag)
 	st := deploy.ResourceKept
 	if p.out.Objects != nil {
@@ -48,6 +36,29 @@ func (p *preparing) objects(ctx context.Context) error {
 		p.warn("The Worker's last Durable Object migration, %q, is not in the configuration: all configured ones are applied after it.", tag)
 	}
 	return nil
+}
+
+// objectTag asks for the last Durable Object migration that the Worker has had; "" for
+// none, also where there is no such Worker.
+func (c *Client) objectTag(ctx context.Context, acct *deploy.Account, worker string) (string, error) {
+	const doing = "asking for the Worker's Durable Object migration"
+	result, err := c.rest(ctx, acct, c.reading(doing), http.MethodGet, "/workers/services/"+worker, nil, nil)
+	if absent(err) {
+		return "", nil
+	} else if err != nil {
+		return "", err
+	}
+	var in struct {
+		Environment struct {
+			Script struct {
+				Tag string `json:"migration_tag"`
+			} `json:"script"`
+		} `json:"default_environment"`
+	}
+	if json.Unmarshal(result, &in) != nil {
+		return "", missing(doing, "default_environment")
+	}
+	return in.Environment.Script.Tag, nil
 }
 
 const codeNoEnvironment = 10092

@@ -40,9 +40,10 @@ type challenge struct {
 
 // Provision makes an account: it asks for a challenge, solves it and hands it in,
 // with the terms accepted; whoever calls has made sure that a human did. stage may be
-// nil. Neither request is ever repeated. A context that ends during the last one
-// lets it finish, so that no account is made and lost: the grant is then returned all
-// the same.
+// nil. The creating request is never repeated, and is not sent where the journal
+// refuses it. A context that ends during it lets it finish, so that no account is made
+// and lost: the grant is then returned all the same, and so it is, beside the error,
+// where the step can't be settled.
 func (c *Client) Provision(ctx context.Context, stage func(deploy.Stage)) (*deploy.Grant, error) {
 	if stage == nil {
 		stage = func(deploy.Stage) {}
@@ -58,16 +59,25 @@ func (c *Client) Provision(ctx context.Context, stage func(deploy.Stage)) (*depl
 		return nil, deploy.AsError(err)
 	}
 	stage(deploy.StageAccount)
-	acct, err := c.create(ctx, ch.token, proof)
-	if err != nil {
+	if err := ctx.Err(); err != nil {
+		return nil, deploy.AsError(err)
+	}
+	acct, err := step(ctx, c, deploy.StepCreateAccount, "temporary account", func() (*deploy.Account, string, error) {
+		acct, err := c.create(ctx, ch.token, proof)
+		if err != nil {
+			return nil, "", err
+		}
+		return acct, acct.ID, nil
+	})
+	if acct == nil {
 		return nil, err
 	}
-	return &deploy.Grant{Account: *acct, Difficulty: int64(ch.k) * int64(ch.g)}, nil
+	return &deploy.Grant{Account: *acct, Difficulty: int64(ch.k) * int64(ch.g)}, err
 }
 
 func (c *Client) challenge(ctx context.Context) (*challenge, error) {
 	const doing = "asking for a proof-of-work challenge"
-	result, err := c.provisioning(ctx, pathChallenge, doing, struct{}{})
+	result, err := c.provisioning(ctx, c.reading(doing), pathChallenge, struct{}{})
 	if err != nil {
 		return nil, err
 	}
@@ -155,12 +165,9 @@ func (c *Client) create(ctx context.Context, token string, proof []byte) (*deplo
 		Solution  solution `json:"solution"`
 		EventCode string   `json:"eventCode,omitempty"`
 	}{termsURL, privacyURL, "yes", token, solution{base64.StdEncoding.EncodeToString(proof)}, c.cfg.EventCode}
-	if err := ctx.Err(); err != nil {
-		return nil, deploy.AsError(err)
-	}
 	ctx, done := withGrace(ctx, createGrace)
 	defer done()
-	result, err := c.provisioning(ctx, pathCreate, doing, body)
+	result, err := c.provisioning(ctx, try{doing: doing, timeout: c.cfg.Timeout}, pathCreate, body)
 	if err != nil {
 		return nil, err
 	}
@@ -236,53 +243,55 @@ func (c *Client) claimLink(s string) bool {
 	return u.Scheme == "https" || u.Scheme == "http" && c.loopback && isLoopback(u.Hostname())
 }
 
-// provisioning makes one of the two calls, once. They go by HTTP status and result:
-// the success flag is not asked for, as wrangler does not, but a false one counts.
-func (c *Client) provisioning(ctx context.Context, path, doing string, body any) (json.RawMessage, error) {
+// provisioning makes one of the two calls.
+func (c *Client) provisioning(ctx context.Context, t try, path string, body any) (json.RawMessage, error) {
 	raw, err := json.Marshal(body)
 	if err != nil {
 		return nil, internal(err)
 	}
-	limited, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(limited, http.MethodPost, c.base.String()+path, bytes.NewReader(raw))
-	if err != nil {
-		return nil, internal(err)
-	}
-	// net/http repeats a POST by itself only when a kept connection turned out dead
-	// before a byte of it was written, so what is repeated was never heard.
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Accept", "application/json")
-	req.Header.Set("User-Agent", c.cfg.UserAgent)
-	res, err := c.http.Do(req)
-	if err != nil {
-		return nil, c.noAnswer(ctx, limited, doing, err).err
-	}
-	a, err := readAnswer(res)
-	if err != nil {
-		return nil, c.noAnswer(ctx, limited, doing, err).err
-	}
-	env, err := parseEnvelope(a.body)
-	if err == nil && a.status < 300 && (env.Success == nil || *env.Success) {
-		if len(env.Result) == 0 {
-			return nil, missing(doing, "result")
+	do := func(ctx context.Context) (*answer, error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base.String()+path, bytes.NewReader(raw))
+		if err != nil {
+			return nil, internal(err)
 		}
-		return env.Result, nil
+		// net/http repeats a POST by itself only when a kept connection turned out dead
+		// before a byte of it was written, so what is repeated was never heard.
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Accept", "application/json")
+		req.Header.Set("User-Agent", c.cfg.UserAgent)
+		res, err := c.http.Do(req)
+		if err != nil {
+			return nil, err //nolint:wrapcheck // it is worded by who knows the call
+		}
+		return readAnswer(res)
 	}
-	return nil, c.notProvisioned(c.refused(a, env, err, doing), a, doing)
+	return c.repeating(ctx, t, func() (json.RawMessage, *failure) { return c.once(ctx, t, do, c.judgeProvisioning) })
+}
+
+// judgeProvisioning goes by HTTP status and result: the success flag is not asked for,
+// as wrangler does not, but a false one counts.
+func (c *Client) judgeProvisioning(a *answer, doing string) (json.RawMessage, *failure) {
+	env, err := parseEnvelope(a.body)
+	if err != nil || a.status >= 300 || env.Success != nil && !*env.Success {
+		return nil, c.notProvisioned(c.refused(a, env, err, doing), a, doing)
+	}
+	if len(env.Result) == 0 {
+		return nil, &failure{err: missing(doing, "result"), lost: true}
+	}
+	return env.Result, nil
 }
 
 // notProvisioned words refusals that mean something else here than with a token.
-func (c *Client) notProvisioned(f *failure, a *answer, doing string) error {
+func (c *Client) notProvisioned(f *failure, a *answer, doing string) *failure {
 	switch {
 	case eventCode(f.code) && c.cfg.EventCode == "",
 		f.err.Code == deploy.CodeAccountLost: // there is no account yet that could be lost
 		env, _ := parseEnvelope(a.body)
-		return deploy.Errorf(deploy.CodeAPIRefused, nextUser, "%s failed: the API refused it (HTTP %d)%s", doing, a.status, said(env))
+		f.err = deploy.Errorf(deploy.CodeAPIRefused, nextUser, "%s failed: the API refused it (HTTP %d)%s", doing, a.status, said(env))
 	case f.err.Code == deploy.CodeAPIBadResponse && a.status < 500 && a.status >= 400 && f.code == 0:
-		return deploy.Errorf(deploy.CodeAPIRefused, nextUser, "%s failed: HTTP %d%s, and no word from the API why", doing, a.status, kind(a))
+		f.err = deploy.Errorf(deploy.CodeAPIRefused, nextUser, "%s failed: HTTP %d%s, and no word from the API why", doing, a.status, kind(a))
 	}
-	return f.err
+	return f
 }
 
 // withGrace gives a context that outlives its parent by d.

@@ -11,15 +11,17 @@ import (
 
 // queueRow is what is read of a queue (section 11).
 type queueRow struct {
-	ID        string `json:"queue_id"`
-	Name      string `json:"queue_name"`
-	Consumers []struct {
-		ID      string `json:"consumer_id"`
-		Type    string `json:"type"`
-		Script  string `json:"script"`
-		Script2 string `json:"script_name"`
-		Service string `json:"service"`
-	} `json:"consumers"`
+	ID        string        `json:"queue_id"`
+	Name      string        `json:"queue_name"`
+	Consumers []consumerRow `json:"consumers"`
+}
+
+type consumerRow struct {
+	ID      string `json:"consumer_id"`
+	Type    string `json:"type"`
+	Script  string `json:"script"`
+	Script2 string `json:"script_name"`
+	Service string `json:"service"`
 }
 
 func (c *Client) findQueue(ctx context.Context, acct *deploy.Account, name string) (*queueRow, error) {
@@ -41,25 +43,37 @@ func (c *Client) findQueue(ctx context.Context, acct *deploy.Account, name strin
 }
 
 // ensureQueue finds a queue or makes it.
-func (c *Client) ensureQueue(ctx context.Context, acct *deploy.Account, name string) (row *queueRow, made bool, err error) {
-	const doing = "making a queue"
-	if row, err = c.findQueue(ctx, acct, name); row != nil || err != nil {
-		return row, false, err
+func (c *Client) ensureQueue(ctx context.Context, acct *deploy.Account, name string) (there *queueRow, made bool, err error) {
+	if there, err = c.findQueue(ctx, acct, name); there != nil || err != nil {
+		return there, false, err
 	}
-	result, err := c.rest(ctx, acct, c.making(doing), http.MethodPost, "/queues", nil, map[string]string{"queue_name": name})
-	if codeOf(err) == codeQueueExists {
+	there, err = step(ctx, c, deploy.StepCreateResource, deploy.ResourceQueue+" "+name, func() (*queueRow, string, error) {
+		q, err := c.postQueue(ctx, acct, name)
+		if err != nil {
+			return nil, "", err
+		}
+		return q, q.ID, nil
+	})
+	return there, err == nil, err
+}
+
+func (c *Client) postQueue(ctx context.Context, acct *deploy.Account, name string) (*queueRow, error) {
+	const doing = "making a queue"
+	t := c.making(doing, func(ctx context.Context) (json.RawMessage, error) { return row(c.findQueue(ctx, acct, name)) })
+	result, err := c.rest(ctx, acct, t, http.MethodPost, "/queues", nil, map[string]string{"queue_name": name})
+	if codeOf(err) == codeQueueExists { // somebody else made it since
 		if again, errAgain := c.findQueue(ctx, acct, name); again != nil || errAgain != nil {
-			return again, false, errAgain
+			return again, errAgain
 		}
 	}
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
-	row = &queueRow{}
-	if json.Unmarshal(result, row) != nil || !isIdentifier(row.ID) {
-		return nil, false, missing(doing, "queue_id")
+	made := &queueRow{}
+	if json.Unmarshal(result, made) != nil || !isIdentifier(made.ID) {
+		return nil, missing(doing, "queue_id")
 	}
-	return row, true, nil
+	return made, nil
 }
 
 // Trigger sets the cron triggers and the queues' consumers of a Worker (section 11).
@@ -105,20 +119,23 @@ func (c *Client) Trigger(ctx context.Context, acct *deploy.Account, a *deploy.Ar
 }
 
 func (c *Client) schedules(ctx context.Context, acct *deploy.Account, a *deploy.Artifact) error {
-	type row struct {
+	type schedule struct {
 		Cron string `json:"cron"`
 	}
-	rows := []row{}
+	all := []schedule{}
 	for _, cron := range a.Resources.Crons {
-		rows = append(rows, row{cron})
+		all = append(all, schedule{cron})
 	}
-	_, err := c.rest(ctx, acct, c.reading("setting cron triggers"), http.MethodPut, "/workers/scripts/"+a.Name+"/schedules", nil, rows)
-	return err
+	return act(ctx, c, deploy.StepSetTrigger, "schedules "+a.Name, func() error {
+		_, err := c.rest(ctx, acct, c.reading("setting cron triggers"), http.MethodPut, "/workers/scripts/"+a.Name+"/schedules", nil, all)
+		return err
+	})
 }
+
+const doingConsumer = "making the Worker a queue's consumer"
 
 // consumer makes the Worker a queue's consumer, or changes how it is one.
 func (c *Client) consumer(ctx context.Context, acct *deploy.Account, worker string, k deploy.Consumer) (made bool, err error) {
-	const doing = "making the Worker a queue's consumer"
 	q, _, err := c.ensureQueue(ctx, acct, k.Queue)
 	if err != nil {
 		return false, err
@@ -131,12 +148,41 @@ func (c *Client) consumer(ctx context.Context, acct *deploy.Account, worker stri
 	if k.DeadLetter != "" {
 		body["dead_letter_queue"] = k.DeadLetter
 	}
-	for _, old := range q.Consumers {
-		if old.Type != "http_pull" && (old.Script == worker || old.Script2 == worker || old.Service == worker) && isIdentifier(old.ID) {
-			_, err = c.rest(ctx, acct, c.reading(doing), http.MethodPut, "/queues/"+q.ID+"/consumers/"+old.ID, nil, body)
-			return false, err
+	old := q.consumedBy(worker)
+	return step(ctx, c, deploy.StepSetTrigger, "consumer "+k.Queue, func() (bool, string, error) {
+		if old != nil {
+			_, err := c.rest(ctx, acct, c.reading(doingConsumer), http.MethodPut, "/queues/"+q.ID+"/consumers/"+old.ID, nil, body)
+			return false, old.ID, err
+		}
+		id, err := c.postConsumer(ctx, acct, worker, q, body)
+		return true, id, err
+	})
+}
+
+// postConsumer makes a consumer. The API's answer is not needed, so that it may be empty.
+func (c *Client) postConsumer(ctx context.Context, acct *deploy.Account, worker string, q *queueRow, body map[string]any) (id string, err error) {
+	t := c.making(doingConsumer, func(ctx context.Context) (json.RawMessage, error) {
+		now, err := c.findQueue(ctx, acct, q.Name)
+		if now == nil || err != nil {
+			return nil, err
+		}
+		return row(now.consumedBy(worker), nil)
+	})
+	result, err := c.rest(ctx, acct, t, http.MethodPost, "/queues/"+q.ID+"/consumers", nil, body)
+	if err != nil {
+		return "", err
+	}
+	var made consumerRow
+	_ = json.Unmarshal(result, &made) // what can't be read has no name
+	return made.ID, nil
+}
+
+// consumedBy finds the queue's consumer that is this Worker; nil: it is none.
+func (q *queueRow) consumedBy(worker string) *consumerRow {
+	for i, k := range q.Consumers {
+		if k.Type != "http_pull" && (k.Script == worker || k.Script2 == worker || k.Service == worker) && isIdentifier(k.ID) {
+			return &q.Consumers[i]
 		}
 	}
-	_, err = c.rest(ctx, acct, c.making(doing), http.MethodPost, "/queues/"+q.ID+"/consumers", nil, body)
-	return true, err
+	return nil
 }

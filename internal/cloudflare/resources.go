@@ -80,10 +80,26 @@ func (c *Client) rest(ctx context.Context, acct *deploy.Account, t try, method, 
 	})
 }
 
-// reading is a call that changes nothing; making is one that must not be repeated
-// blindly: what it made is looked for instead.
-func (c *Client) reading(doing string) try { return try{doing, c.cfg.Timeout, true} }
-func (c *Client) making(doing string) try  { return try{doing, c.cfg.Timeout, false} }
+// reading is a call that comes to the same however often it is made. making is one that
+// must not be repeated blindly: look finds what it made when its answer was lost.
+func (c *Client) reading(doing string) try {
+	return try{doing: doing, timeout: c.cfg.Timeout, repeat: true}
+}
+func (c *Client) making(doing string, look func(ctx context.Context) (json.RawMessage, error)) try {
+	return try{doing: doing, timeout: c.cfg.Timeout, repeat: true, look: look}
+}
+
+// row is a look's find as the answer that was lost would have had it.
+func row[T any](found *T, err error) (json.RawMessage, error) {
+	if found == nil || err != nil {
+		return nil, err
+	}
+	raw, err := json.Marshal(found)
+	if err != nil {
+		return nil, internal(err)
+	}
+	return raw, nil
+}
 
 // preparing is one preparation of an account for an upload.
 type preparing struct {
@@ -202,7 +218,7 @@ func (p *preparing) warn(format string, args ...any) {
 	p.out.Warnings = append(p.out.Warnings, fmt.Sprintf(format, args...))
 }
 
-// page is how the API tells where a list goes on.
+// kvRow is what is read of a KV namespace.
 type kvRow struct {
 	ID    string `json:"id"`
 	Title string `json:"title"`
@@ -229,18 +245,19 @@ func (p *preparing) namespace(ctx context.Context, b deploy.Binding) (deploy.Bin
 		p.tell(b, name, deploy.ResourceKept)
 		return inherit(b), nil
 	}
-	id, err := p.findNamespace(ctx, name)
+	there, err := p.findNamespace(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	state := deploy.ResourceKept
-	if id == "" {
-		state = deploy.ResourceMade
-		if id, err = p.makeNamespace(ctx, name); err != nil {
-			return nil, err
-		}
+	if there != nil {
+		p.tell(b, name, deploy.ResourceKept)
+		return bound(there.ID), nil
 	}
-	p.tell(b, name, state)
+	id, err := p.makeNamespace(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	p.tell(b, name, deploy.ResourceMade)
 	return bound(id), nil
 }
 
@@ -262,50 +279,46 @@ const (
 	maxPages = 100 // a temporary account has a handful
 )
 
-func (p *preparing) findNamespace(ctx context.Context, title string) (string, error) {
-	const doing = "listing KV namespaces"
-	for page := 1; page <= maxPages; page++ {
-		q := url.Values{"per_page": {strconv.Itoa(perPage)}, "order": {"title"}, "direction": {"asc"}, "page": {strconv.Itoa(page)}}
-		result, err := p.c.rest(ctx, p.acct, p.c.reading(doing), http.MethodGet, "/storage/kv/namespaces", q, nil)
-		if err != nil {
-			return "", err
-		}
-		var rows []kvRow
-		if json.Unmarshal(result, &rows) != nil {
-			return "", missing(doing, "the list")
-		}
-		for _, r := range rows {
-			if r.Title == title && isIdentifier(r.ID) {
-				return r.ID, nil
-			}
-		}
-		if len(rows) < perPage {
-			return "", nil
+// findNamespace finds a namespace by its title; nil for none.
+func (p *preparing) findNamespace(ctx context.Context, title string) (*kvRow, error) {
+	rows, err := p.c.list(ctx, p.acct, listings()[deploy.ResourceKV])
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range rows {
+		if r.Name == title {
+			return &kvRow{r.Ref, r.Name}, nil
 		}
 	}
-	return "", nil
+	return nil, nil //nolint:nilnil // there is none
 }
 
-func (p *preparing) makeNamespace(ctx context.Context, title string) (string, error) {
+func (p *preparing) makeNamespace(ctx context.Context, title string) (id string, err error) {
+	return step(ctx, p.c, deploy.StepCreateResource, deploy.ResourceKV+" "+title, func() (string, string, error) {
+		id, err := p.postNamespace(ctx, title)
+		return id, id, err
+	})
+}
+
+func (p *preparing) postNamespace(ctx context.Context, title string) (string, error) {
 	const doing = "making a KV namespace"
-	result, err := p.c.rest(ctx, p.acct, p.c.making(doing), http.MethodPost, "/storage/kv/namespaces", nil, map[string]string{"title": title})
-	if codeOf(err) == codeTitleExists { // made since, or by a call whose answer was lost
-		id, found := p.findNamespace(ctx, title)
-		if found != nil {
-			return "", found
-		}
-		if id != "" {
-			return id, nil
+	t := p.c.making(doing, func(ctx context.Context) (json.RawMessage, error) { return row(p.findNamespace(ctx, title)) })
+	result, err := p.c.rest(ctx, p.acct, t, http.MethodPost, "/storage/kv/namespaces", nil, map[string]string{"title": title})
+	if codeOf(err) == codeTitleExists { // somebody else made it since
+		if there, errFind := p.findNamespace(ctx, title); errFind != nil {
+			return "", errFind
+		} else if there != nil {
+			return there.ID, nil
 		}
 	}
 	if err != nil {
 		return "", err
 	}
-	var row kvRow
-	if json.Unmarshal(result, &row) != nil || !isIdentifier(row.ID) {
+	var made kvRow
+	if json.Unmarshal(result, &made) != nil || !isIdentifier(made.ID) {
 		return "", missing(doing, "id")
 	}
-	return row.ID, nil
+	return made.ID, nil
 }
 
 // queue finds or makes a producer's queue.

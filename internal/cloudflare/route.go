@@ -34,7 +34,7 @@ func (c *Client) EnableRoute(ctx context.Context, acct *deploy.Account, worker s
 	)
 	// Neither call needs the other's answer.
 	group.Go(func() { subdomain, asked = c.subdomain(ctx, acct) })
-	enabled := c.enable(ctx, acct, worker)
+	enabled := act(ctx, c, deploy.StepEnableRoute, worker, func() error { return c.enable(ctx, acct, worker) })
 	group.Wait()
 	switch {
 	case enabled != nil:
@@ -64,7 +64,7 @@ func slug(name string) string {
 
 func (c *Client) enable(ctx context.Context, acct *deploy.Account, worker string) error {
 	const doing = "making the Worker answer on workers.dev"
-	result, err := c.call(ctx, try{doing, c.cfg.Timeout, true}, func(ctx context.Context, opts ...option.RequestOption) error {
+	result, err := c.call(ctx, try{doing: doing, timeout: c.cfg.Timeout, repeat: true}, func(ctx context.Context, opts ...option.RequestOption) error {
 		params := workers.ScriptSubdomainNewParams{}
 		params.AccountID.Value, params.AccountID.Present = acct.ID, true
 		opts = append(opts,
@@ -105,7 +105,7 @@ func (c *Client) subdomain(ctx context.Context, acct *deploy.Account) (string, e
 
 func (c *Client) askSubdomain(ctx context.Context, acct *deploy.Account) (string, error) {
 	const doing = "asking for the account's workers.dev name"
-	result, err := c.call(ctx, try{doing, c.cfg.Timeout, true}, func(ctx context.Context, opts ...option.RequestOption) error {
+	result, err := c.call(ctx, try{doing: doing, timeout: c.cfg.Timeout, repeat: true}, func(ctx context.Context, opts ...option.RequestOption) error {
 		params := workers.SubdomainGetParams{}
 		params.AccountID.Value, params.AccountID.Present = acct.ID, true
 		_, err := workers.NewSubdomainService(c.with(acct)...).Get(ctx, params, opts...)

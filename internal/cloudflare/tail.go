@@ -75,7 +75,7 @@ func (c *Client) Tail(ctx context.Context, acct *deploy.Account, worker string) 
 
 // newTail asks the API for a tail. It is not repeated: each makes another.
 func (c *Client) newTail(ctx context.Context, acct *deploy.Account, worker string) (id, address string, err error) {
-	result, err := c.call(ctx, try{doingTail, c.cfg.Timeout, false}, func(ctx context.Context, opts ...option.RequestOption) error {
+	result, err := c.call(ctx, try{doing: doingTail, timeout: c.cfg.Timeout}, func(ctx context.Context, opts ...option.RequestOption) error {
 		params := workers.ScriptTailNewParams{Body: struct{}{}}
 		params.AccountID.Value, params.AccountID.Present = acct.ID, true
 		opts = append(opts, option.WithRequestBody("application/json", bytes.NewReader([]byte(`{"filters":[]}`))))
@@ -224,7 +224,7 @@ func (t *tail) forget() { t.client.forgetTail(t.acct, t.worker, t.id) }
 // is nobody's concern.
 func (c *Client) forgetTail(acct *deploy.Account, worker, id string) {
 	c.inBackground(func() {
-		_, _ = c.call(context.Background(), try{"ending a tail", deleteWithin, false}, func(ctx context.Context, opts ...option.RequestOption) error {
+		_, _ = c.call(context.Background(), try{doing: "ending a tail", timeout: deleteWithin}, func(ctx context.Context, opts ...option.RequestOption) error {
 			params := workers.ScriptTailDeleteParams{}
 			params.AccountID.Value, params.AccountID.Present = acct.ID, true
 			_, err := workers.NewScriptTailService(c.with(acct)...).Delete(ctx, worker, id, params, opts...)

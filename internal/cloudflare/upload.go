@@ -43,6 +43,41 @@ func (c *Client) Upload(ctx context.Context, acct *deploy.Account, up deploy.Upl
 			return nil, c.reallyLost(ctx, acct, up.Artifact.Name, err)
 		}
 	}
+	if _, err := metadata(up, token); err != nil {
+		return nil, err
+	}
+	uploaded, err := step(ctx, c, deploy.StepUploadScript, up.Artifact.Name, func() (*deploy.Uploaded, string, error) {
+		err := c.putScript(ctx, acct, up, token, out)
+		return out, out.VersionID, err
+	})
+	if err != nil {
+		return nil, c.reallyLost(ctx, acct, up.Artifact.Name, err)
+	}
+	return uploaded, nil
+}
+
+// putScript uploads the modules, again as often as it takes: it is the same version's
+// content, and the newest one is the one that serves. A migration of Durable Object
+// classes is not had twice: when the API says that another tag is the Worker's by now,
+// and that tag is ours, a try whose answer was lost brought it there, and what is left
+// goes without.
+func (c *Client) putScript(ctx context.Context, acct *deploy.Account, up deploy.Upload, token string, out *deploy.Uploaded) error {
+	result, err := c.putOnce(ctx, acct, up, token)
+	if codeOf(err) == codeMigrated && up.Objects != nil {
+		tag, errTag := c.objectTag(ctx, acct, up.Artifact.Name)
+		if errTag != nil || tag == "" || tag != up.Objects["new_tag"] {
+			return err
+		}
+		up.Objects = nil
+		result, err = c.putOnce(ctx, acct, up, token)
+	}
+	if err != nil {
+		return err
+	}
+	return parseUploaded(result, out)
+}
+
+func (c *Client) putOnce(ctx context.Context, acct *deploy.Account, up deploy.Upload, token string) (json.RawMessage, error) {
 	meta, err := metadata(up, token)
 	if err != nil {
 		return nil, err
@@ -51,7 +86,8 @@ func (c *Client) Upload(ctx context.Context, acct *deploy.Account, up deploy.Upl
 	if err != nil {
 		return nil, internal(err)
 	}
-	result, err := c.call(ctx, try{doingUpload, c.cfg.UploadTimeout, true}, func(ctx context.Context, opts ...option.RequestOption) error {
+	t := try{doing: doingUpload, timeout: c.cfg.UploadTimeout, repeat: true, final: codeMigrated}
+	return c.call(ctx, t, func(ctx context.Context, opts ...option.RequestOption) error {
 		params := workers.ScriptUpdateParams{}
 		params.AccountID.Value, params.AccountID.Present = acct.ID, true
 		opts = append(opts,
@@ -61,13 +97,6 @@ func (c *Client) Upload(ctx context.Context, acct *deploy.Account, up deploy.Upl
 		_, err := workers.NewScriptService(c.with(acct)...).Update(ctx, up.Artifact.Name, params, opts...)
 		return err
 	})
-	if err != nil {
-		return nil, c.reallyLost(ctx, acct, up.Artifact.Name, err)
-	}
-	if err := parseUploaded(result, out); err != nil {
-		return nil, err
-	}
-	return out, nil
 }
 
 func checkArtifact(a *deploy.Artifact) error {
@@ -136,7 +165,7 @@ func (c *Client) reallyLost(ctx context.Context, acct *deploy.Account, worker st
 // askAccount makes a call that every deployment by wrangler makes, to see whether the
 // token is accepted; that the account has no such Worker is as good an answer as any.
 func (c *Client) askAccount(ctx context.Context, acct *deploy.Account, worker string) error {
-	_, err := c.call(ctx, try{"asking whether the account's token still works", c.cfg.Timeout, true}, func(ctx context.Context, opts ...option.RequestOption) error {
+	_, err := c.call(ctx, try{doing: "asking whether the account's token still works", timeout: c.cfg.Timeout, repeat: true}, func(ctx context.Context, opts ...option.RequestOption) error {
 		params := workers.ScriptDeploymentListParams{}
 		params.AccountID.Value, params.AccountID.Present = acct.ID, true
 		_, err := workers.NewScriptDeploymentService(c.with(acct)...).List(ctx, worker, params, opts...)

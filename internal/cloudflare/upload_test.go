@@ -149,9 +149,9 @@ func TestUploadRefusals(t *testing.T) {
 		{"no success", says(200, `{"result":{}}`), deploy.CodeAPIBadResponse, "succeeded", 1},
 		{"wrong type", says(200, `{"success":true,"result":{"deployment_id":7}}`), deploy.CodeAPIBadResponse, "deployment_id", 1},
 		{"401 by something between", says(401, "<html>who are you"), deploy.CodeAPIBadResponse, "401", 1},
-		{"HTML", says(200, "<html>"), deploy.CodeAPIBadResponse, "not a JSON object", 1},
-		{"500 every time", says(500, "{}"), deploy.CodeAPIBadResponse, "500", 3},
-		{"429 every time", says(429, "{}"), deploy.CodeRateLimited, "429", 3},
+		{"HTML", says(200, "<html>"), deploy.CodeAPIBadResponse, "not a JSON object", 5},
+		{"500 every time", says(500, "{}"), deploy.CodeAPIBadResponse, "500", 5},
+		{"429 every time", says(429, "{}"), deploy.CodeRateLimited, "429", 5},
 		{"429 for long", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Retry-After", "3600")
 			w.WriteHeader(429)
@@ -159,7 +159,7 @@ func TestUploadRefusals(t *testing.T) {
 		{"broken off", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "1000")
 			_, _ = w.Write([]byte(`{"success":true`))
-		}, deploy.CodeAPIBadResponse, "ends in the middle", 3},
+		}, deploy.CodeAPIBadResponse, "ends in the middle", 5},
 		{"endless", func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = w.Write([]byte(strings.Repeat(" ", 9<<20)))
 		}, deploy.CodeAPIBadResponse, "8 MiB", 1},

@@ -84,11 +84,14 @@ type Artifact struct {
 	Assets    *Assets        `json:"assets,omitempty"`
 	Metadata  map[string]any `json:"metadata,omitempty"` // further keys of the upload's metadata
 	// Bytes and GzipBytes count modules without source maps, as wrangler counts them.
-	Bytes       int64        `json:"bytes"`
-	GzipBytes   int64        `json:"gzip_bytes"`
-	Largest     []Sized      `json:"largest,omitempty"`
-	Diagnostics []Diagnostic `json:"diagnostics,omitempty"`
-	Warnings    []string     `json:"warnings,omitempty"`
+	Bytes     int64   `json:"bytes"`
+	GzipBytes int64   `json:"gzip_bytes"`
+	Largest   []Sized `json:"largest,omitempty"`
+	// Packages are the npm packages that the bundler put into it, by name and version; a
+	// package that came already bundled is not known to it.
+	Packages    []PackageFact `json:"packages,omitempty"`
+	Diagnostics []Diagnostic  `json:"diagnostics,omitempty"`
+	Warnings    []string      `json:"warnings,omitempty"`
 	// Digest is the SHA-256, in hex, of everything above that decides what is deployed.
 	Digest string `json:"digest"`
 }

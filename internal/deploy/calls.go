@@ -13,6 +13,8 @@ type Caller struct {
 	Labels map[string]string
 	// Client is what the MCP client calls itself, e.g. "claude-code 2.1"; untrusted.
 	Client string
+	// TraceID is the trace that the call belongs to (W3C), 32 hex digits; "" for none.
+	TraceID string
 }
 
 // Expect is what the caller wants the live Worker to answer.

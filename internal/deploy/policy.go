@@ -66,7 +66,8 @@ type WorkerFacts struct {
 	CompatibilityDate string
 	Flags             []string
 	Crons             []string
-	// Hosts are the host names that stand in URLs of its code.
+	// Hosts are the host names that stand in URLs of its code; UnknownHost among them
+	// stands for those that can't be told.
 	Hosts []string
 	// Packages are the npm packages in it, with versions where they are known.
 	Packages []PackageFact
@@ -76,7 +77,10 @@ type WorkerFacts struct {
 type BindingFact struct{ Name, Type string }
 
 // PackageFact is one npm package in an artifact.
-type PackageFact struct{ Name, Version string }
+type PackageFact struct {
+	Name    string `json:"name"`
+	Version string `json:"version,omitempty"`
+}
 
 // Reason is what one rule said.
 type Reason struct {

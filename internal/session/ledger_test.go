@@ -18,10 +18,7 @@ import (
 // runOut ends a lease as time does, without waiting for it.
 func runOut(t testing.TB, s *session.Store, name string) {
 	t.Helper()
-	db, _, err := s.DB(t.Context())
-	must(t, err)
-	_, err = db.ExecContext(t.Context(), "UPDATE leases SET until_at = 1 WHERE name = $1", name)
-	must(t, err)
+	change(t, s, "UPDATE leases SET until_at = 1 WHERE name = $1", name)
 }
 
 func lease(t testing.TB, s *session.Store, name string) *deploy.Lease {
@@ -280,10 +277,7 @@ func limits(t *testing.T, open func(t *testing.T) *session.Store) {
 		t.Errorf("%d steps: a refused one was written down", len(got))
 	}
 	// What left the window counts no more.
-	db, _, err := s.DB(ctx)
-	must(t, err)
-	_, err = db.ExecContext(ctx, "UPDATE steps SET begun_at = begun_at - 3600000 WHERE id = '1'")
-	must(t, err)
+	change(t, s, "UPDATE steps SET begun_at = begun_at - 3600000 WHERE id = '1'")
 	must(t, begin(a, "8", "me", deploy.StepCreateAccount))
 	refused(begin(a, "9", "me", deploy.StepCreateAccount))
 

@@ -6,19 +6,19 @@ import (
 	"time"
 
 	"github.com/hourglass-mcp/hourglass/internal/deploy"
+	"github.com/hourglass-mcp/hourglass/internal/peertest"
 )
 
 // TestDownAndUpOnData: the newest migration taken back and made again keeps what was
 // there before it, and two accounts in use, which the older schema let stand, become one.
 func TestDownAndUpOnData(t *testing.T) {
-	s, err := Open(t.Context(), Config{Dir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	downAndUp(t, s)
+	t.Run("SQLite", func(t *testing.T) { downAndUp(t, Config{Dir: t.TempDir()}) })
+	t.Run("PostgreSQL", func(t *testing.T) {
+		downAndUp(t, Config{URL: deploy.Secret(peertest.Postgres(t)), Key: make([]byte, keyBytes)})
+	})
 }
 
-func downAndUp(t *testing.T, s *Store) {
+func downAndUp(t *testing.T, cfg Config) {
 	t.Helper()
 	ctx := t.Context()
 	ok := func(err error) {
@@ -27,6 +27,8 @@ func downAndUp(t *testing.T, s *Store) {
 			t.Fatal(err)
 		}
 	}
+	s, err := Open(ctx, cfg)
+	ok(err)
 	when := time.UnixMilli(1_800_000_000_000).UTC()
 	for _, id := range []string{"s_z", "s_a"} { // made within one millisecond, in this order
 		ok(s.SaveSession(ctx, deploy.Session{ID: id, Principal: "me", CreatedAt: when, UpdatedAt: time.Now()}))

@@ -6,6 +6,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -17,10 +19,17 @@ import (
 type Config struct {
 	// Dir is the state folder; it is made with mode 0700. Several processes may share it.
 	Dir string
+	// URL is the address of a PostgreSQL database that is used in place of the folder;
+	// several machines may share it. What it leaves out comes from PGPASSWORD and its
+	// kin, or from the password file, as with PostgreSQL's own programs.
+	URL deploy.Secret
+	// Secret is told the database's password before it is used.
+	Secret func(string)
 	// Key is the 32 bytes that everything secret is sealed under.
 	Key []byte
-	// KeyFile holds the key, where Key is not given. Default: key in Dir, made when it is
-	// not there; a file that is named here must be there.
+	// KeyFile holds the key, as it is or as base64, where Key is not given; it must be
+	// there. Default: key in Dir, made when it is not there. With URL, one of the two must
+	// be given: a key that one machine makes is of no use to the others.
 	KeyFile string
 	// ArtifactTTL is how long an artifact is kept after its last use. Default 7 days.
 	ArtifactTTL time.Duration
@@ -45,8 +54,10 @@ type Store struct {
 	home  home
 	owner string // of this store in this process, for leases
 
+	// turn is held while the database is opened; to wait for it ends with the call.
+	turn chan struct{}
+
 	mu       sync.Mutex
-	opened   bool
 	closed   bool
 	db       *sql.DB
 	seal     *sealer
@@ -58,11 +69,14 @@ var (
 	_ deploy.Ledger = (*Store)(nil)
 )
 
-// Open makes a store in cfg.Dir. Problems with the folder, the key or the database are
-// told by the first call that needs them, as deploy.CodeStore.
+// Open makes a store in cfg.Dir, or at cfg.URL. Problems with the folder, the key or
+// the database are told by the first call that needs them, as deploy.CodeStore.
 func Open(_ context.Context, cfg Config) (*Store, error) {
-	if cfg.Dir == "" {
-		return nil, errors.New("session: Config.Dir is needed")
+	if cfg.Dir == "" && cfg.URL.Empty() {
+		return nil, errors.New("session: Config.Dir or Config.URL is needed")
+	}
+	if cfg.ArtifactTTL < 0 || cfg.RecordTTL < 0 {
+		return nil, errors.New("session: what is kept is kept for a time that is not negative")
 	}
 	setDefault(&cfg.ArtifactTTL, 7*24*time.Hour)
 	setDefault(&cfg.RecordTTL, 90*24*time.Hour)
@@ -74,7 +88,14 @@ func Open(_ context.Context, cfg Config) (*Store, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Store{cfg: cfg, home: folder{cfg.Dir}, owner: rand.Text()}, nil
+	if cfg.Secret == nil {
+		cfg.Secret = func(string) {}
+	}
+	s := &Store{cfg: cfg, home: folder{cfg.Dir}, owner: rand.Text(), turn: make(chan struct{}, 1)}
+	if !cfg.URL.Empty() {
+		s.home = server{cfg.URL, cfg.Secret}
+	}
+	return s, nil
 }
 
 func setDefault(d *time.Duration, v time.Duration) {
@@ -92,7 +113,7 @@ func (s *Store) Close() error {
 		return nil
 	}
 	db := s.db
-	s.db, s.opened = nil, false
+	s.db = nil
 	if err := db.Close(); err != nil {
 		return fmt.Errorf("closing the store: %w", err)
 	}
@@ -114,38 +135,60 @@ func (s *Store) Ping(ctx context.Context) error {
 // use gives the open database. A failed opening is tried again by the next call: the
 // disk may have been made room on, the folder made writable, the server be back.
 func (s *Store) use(ctx context.Context) (*sql.DB, error) {
+	if db, err := s.current(); db != nil || err != nil {
+		return db, err
+	}
+	select {
+	case s.turn <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	defer func() { <-s.turn }()
+	if db, err := s.current(); db != nil || err != nil {
+		return db, err // another call opened it meanwhile
+	}
+	db, seal, err := s.open(ctx)
+	if err != nil {
+		return nil, s.failed(err)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return nil, s.failed(errors.New("the store is closed"))
+		return nil, s.failed(errors.Join(errClosed, db.Close()))
 	}
-	if s.opened {
-		return s.db, nil
+	s.db, s.seal = db, seal
+	return db, nil
+}
+
+var errClosed = errors.New("the store is closed")
+
+// current gives the database that is open; nil: none is yet.
+func (s *Store) current() (*sql.DB, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, s.failed(errClosed)
 	}
-	if err := s.open(ctx); err != nil {
-		return nil, s.failed(err)
-	}
-	s.opened = true
 	return s.db, nil
 }
 
-func (s *Store) open(ctx context.Context) error {
+func (s *Store) open(ctx context.Context) (*sql.DB, *sealer, error) {
 	key, err := s.key()
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	if s.seal, err = newSealer(key); err != nil {
-		return err
+	seal, err := newSealer(key)
+	if err != nil {
+		return nil, nil, err
 	}
 	db, err := s.home.open(ctx)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	if err := s.checkKey(ctx, db); err != nil {
-		return errors.Join(err, db.Close())
+	if err := checkKey(ctx, db, seal); err != nil {
+		return nil, nil, errors.Join(err, db.Close())
 	}
-	s.db = db
-	return nil
+	return db, seal, nil
 }
 
 // key gives the key that is configured, or the folder's own.
@@ -157,24 +200,36 @@ func (s *Store) key() ([]byte, error) {
 		return nil, fmt.Errorf("the key has %d bytes, not %d", len(s.cfg.Key), keyBytes)
 	case s.cfg.KeyFile != "":
 		return readKey(s.cfg.KeyFile)
+	case !s.cfg.URL.Empty():
+		return nil, errors.New("a store on PostgreSQL needs a key that all who share it have: make one (head -c 32 /dev/urandom > FILE; chmod 600 FILE) and give it to each with --key-file, or as base64 in HOURGLASS_KEY")
 	}
 	if err := makeFolder(s.cfg.Dir); err != nil {
 		return nil, err
 	}
-	return loadKey(filepath.Join(s.cfg.Dir, "key"))
+	// The key is made before the database: one that is there has its key, or lost it.
+	info, err := os.Stat(databaseIn(s.cfg.Dir))
+	path := filepath.Join(s.cfg.Dir, "key")
+	if err != nil || info.Size() == 0 {
+		return loadKey(path)
+	}
+	key, err := readKey(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("the database is there but its key %s is gone: put the key back, give it with --key-file, or use another store", path)
+	}
+	return key, err
 }
 
 const keyProof = "this store is sealed under this key"
 
 // checkKey refuses a key that is not the one that the store was begun with: nothing
 // could be read, and what was written could not be read by the others.
-func (s *Store) checkKey(ctx context.Context, db *sql.DB) error {
+func checkKey(ctx context.Context, db *sql.DB, seal *sealer) error {
 	where := place("meta", "value", "key")
 	var sealed []byte
 	err := db.QueryRowContext(ctx, "SELECT value FROM meta WHERE name = $1", "key").Scan(&sealed)
 	if errors.Is(err, sql.ErrNoRows) {
 		// Of several that begin a store at once, one writes the proof and all read it.
-		_, err = db.ExecContext(ctx, "INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING", "key", s.seal.seal([]byte(keyProof), where))
+		_, err = db.ExecContext(ctx, "INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING", "key", seal.seal([]byte(keyProof), where))
 		if err != nil {
 			return fmt.Errorf("the database can't be written: %w", err)
 		}
@@ -183,7 +238,7 @@ func (s *Store) checkKey(ctx context.Context, db *sql.DB) error {
 	if err != nil {
 		return fmt.Errorf("the database: %w", err)
 	}
-	plain, err := s.seal.open(sealed, where)
+	plain, err := seal.open(sealed, where)
 	if err != nil || string(plain) != keyProof {
 		return errors.New("the key given here is not the one that this store was sealed under: give the right one, or use another store")
 	}

@@ -63,6 +63,22 @@ func (s *Store) SessionsWhere(ctx context.Context, f deploy.SessionFilter) ([]de
 	return out, err
 }
 
+// SessionByID finds anybody's session, for operators; CodeSessionNotFound.
+func (s *Store) SessionByID(ctx context.Context, id string) (*deploy.Session, error) {
+	none := deploy.Errorf(deploy.CodeSessionNotFound, "`mcp-server sessions list` has those that are kept.", "there is no session %q", shown(id))
+	if !plain(id) {
+		return nil, none
+	}
+	found, err := s.sessions(ctx, "WHERE id = $1", id)
+	if err != nil {
+		return nil, err
+	}
+	if len(found) == 0 {
+		return nil, none
+	}
+	return &found[0], nil
+}
+
 // ForgetSession removes everything of one session: its records, its secrets, and the
 // artifacts that none of its principal's other sessions has deployed. CodeBusy while
 // its lease is held, CodeSessionNotFound. An account that is live runs on to its end,

@@ -4,6 +4,7 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -99,8 +100,12 @@ func readKey(path string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the key file: %w", err)
 	}
-	if len(key) != keyBytes {
-		return nil, fmt.Errorf("the key file %s has %d bytes, not %d: it is not a key of this store", path, len(key), keyBytes)
+	if len(key) == keyBytes {
+		return key, nil
 	}
-	return key, nil
+	text, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(key)))
+	if err == nil && len(text) == keyBytes {
+		return text, nil
+	}
+	return nil, fmt.Errorf("the key file %s has %d bytes, not %d: it is not a key of this store", path, len(key), keyBytes)
 }

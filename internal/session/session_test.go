@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -18,13 +17,14 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/hourglass-mcp/hourglass/internal/deploy"
+	"github.com/hourglass-mcp/hourglass/internal/peertest"
 	"github.com/hourglass-mcp/hourglass/internal/session"
 )
 
 // TestMain runs as a second process of a test when it is told to.
 func TestMain(m *testing.M) {
-	if dir := os.Getenv("HOURGLASS_SESSION_WORK"); dir != "" {
-		os.Exit(work(dir, os.Getenv("HOURGLASS_SESSION_NAME")))
+	if what := os.Getenv("HOURGLASS_SESSION_WORK"); what != "" {
+		os.Exit(work(what))
 	}
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("database/sql.(*DB).connectionOpener"))
 }
@@ -310,8 +310,13 @@ func suite(t *testing.T, fresh func(t *testing.T) *session.Store) {
 	})
 }
 
-func TestSQLite(t *testing.T) {
-	suite(t, func(t *testing.T) *session.Store { t.Helper(); return open(t, t.TempDir()) })
+func TestStore(t *testing.T) {
+	t.Run("SQLite", func(t *testing.T) {
+		suite(t, func(t *testing.T) *session.Store { t.Helper(); return place{dir: t.TempDir()}.open(t) })
+	})
+	t.Run("PostgreSQL", func(t *testing.T) {
+		suite(t, func(t *testing.T) *session.Store { t.Helper(); return place{url: peertest.Postgres(t)}.open(t) })
+	})
 }
 
 func must(t testing.TB, err error) {
@@ -385,23 +390,44 @@ func TestSecretsAreSealed(t *testing.T) {
 	}
 }
 
-// TestSealedValuesCantBeMoved: a token that is moved to another row does not open.
+// TestSealedValuesCantBeMoved: what is moved to another row, or another column of the
+// same row, does not open, and says nothing of what it is.
 func TestSealedValuesCantBeMoved(t *testing.T) {
-	dir := t.TempDir()
-	s, ctx := open(t, dir), t.Context()
-	must(t, s.SaveSession(ctx, someSession("s_a", "me", 1)))
-	must(t, s.SaveSession(ctx, someSession("s_b", "me", 1)))
-	must(t, s.SaveAccount(ctx, someAccount("1", "s_a")))
-	must(t, s.SaveAccount(ctx, someAccount("2", "s_b")))
-	db, err := sql.Open("sqlite", filepath.Join(dir, "sessions.db"))
-	must(t, err)
-	defer db.Close()
-	_, err = db.Exec("UPDATE accounts SET token = (SELECT token FROM accounts WHERE id = '1') WHERE id = '2'")
-	must(t, err)
-	_, err = s.Accounts(ctx, "s_b")
-	wantCode(t, err, deploy.CodeStore)
-	_, err = s.Accounts(ctx, "s_a")
-	must(t, err)
+	homes(t, func(t *testing.T, p place) {
+		s, ctx := p.open(t), t.Context()
+		must(t, s.SaveSession(ctx, someSession("s_a", "me", 1)))
+		must(t, s.SaveSession(ctx, someSession("s_b", "me", 1)))
+		must(t, s.SaveAccount(ctx, someAccount("1", "s_a")))
+		must(t, s.SaveAccount(ctx, someAccount("2", "s_b")))
+		one, two := artifact(t, "one", 1), artifact(t, "two", 1)
+		must(t, s.SaveArtifact(ctx, "me", one))
+		must(t, s.SaveArtifact(ctx, "me", two))
+		must(t, s.SaveArtifact(ctx, "you", one))
+		for _, id := range []string{"c_1", "c_2"} {
+			must(t, s.SaveClaim(ctx, deploy.Claim{ID: id, SessionID: map[string]string{"c_1": "s_a", "c_2": "s_b"}[id], PageToken: "page-" + deploy.Secret(id), Principal: "me"}))
+		}
+		refused := func(err error) {
+			t.Helper()
+			wantCode(t, err, deploy.CodeStore)
+		}
+		change(t, s, "UPDATE accounts SET token = (SELECT token FROM accounts WHERE id = '1') WHERE id = '2'")
+		_, err := s.Accounts(ctx, "s_b")
+		refused(err)
+		_, err = s.Accounts(ctx, "s_a")
+		must(t, err)
+		change(t, s, "UPDATE accounts SET token = claim_url WHERE id = '1'")
+		_, err = s.Accounts(ctx, "s_a")
+		refused(err)
+		change(t, s, "UPDATE artifacts SET sealed = (SELECT sealed FROM artifacts WHERE principal = 'me' AND bundle_id = $1) WHERE principal = 'me' AND bundle_id = $2", one.BundleID(), two.BundleID())
+		_, err = s.Artifact(ctx, "me", two.BundleID())
+		refused(err)
+		change(t, s, "UPDATE artifacts SET sealed = (SELECT sealed FROM artifacts WHERE principal = 'me' AND bundle_id = $1) WHERE principal = 'you'", one.BundleID())
+		_, err = s.Artifact(ctx, "you", one.BundleID())
+		refused(err)
+		change(t, s, "UPDATE claims SET page_token = (SELECT page_token FROM claims WHERE id = 'c_1') WHERE id = 'c_2'")
+		_, err = s.ClaimByPage(ctx, "page-c_2")
+		refused(err)
+	})
 }
 
 func folder(t testing.TB, dir string) string {
@@ -418,179 +444,6 @@ func folder(t testing.TB, dir string) string {
 		all.Write(b)
 	}
 	return all.String()
-}
-
-// TestWhatIsWrongIsSaid: nothing is overwritten by a store that can't be used.
-func TestWhatIsWrongIsSaid(t *testing.T) {
-	prepare := func(t *testing.T) string {
-		t.Helper()
-		dir := t.TempDir()
-		s := open(t, dir)
-		must(t, s.SaveSession(t.Context(), someSession("s_a", "me", 1)))
-		must(t, s.Close())
-		return dir
-	}
-	for name, c := range map[string]struct {
-		spoil func(t *testing.T, dir string)
-		want  string
-	}{
-		"another key": {func(t *testing.T, dir string) {
-			t.Helper()
-			must(t, os.WriteFile(filepath.Join(dir, "key"), bytes.Repeat([]byte{7}, 32), 0o600))
-		}, "not the one"},
-		"a short key": {func(t *testing.T, dir string) {
-			t.Helper()
-			must(t, os.WriteFile(filepath.Join(dir, "key"), []byte("short"), 0o600))
-		}, "5 bytes"},
-		"an open key": {func(t *testing.T, dir string) { t.Helper(); must(t, os.Chmod(filepath.Join(dir, "key"), 0o644)) }, "chmod 600"},
-		"damaged": {func(t *testing.T, dir string) {
-			t.Helper()
-			must(t, os.WriteFile(filepath.Join(dir, "sessions.db"), bytes.Repeat([]byte("no database "), 1000), 0o600))
-		}, "damaged"},
-		"from the future": {func(t *testing.T, dir string) {
-			t.Helper()
-			db, err := sql.Open("sqlite", filepath.Join(dir, "sessions.db"))
-			must(t, err)
-			_, err = db.Exec("PRAGMA user_version = 99")
-			must(t, errors.Join(err, db.Close()))
-		}, "newer version"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			dir := prepare(t)
-			c.spoil(t, dir)
-			before := folder(t, dir)
-			s := open(t, dir)
-			err := s.SaveSession(t.Context(), someSession("s_b", "me", 1))
-			wantCode(t, err, deploy.CodeStore)
-			if err != nil && !strings.Contains(err.Error(), c.want) {
-				t.Errorf("%v does not say %q", err, c.want)
-			}
-			must(t, s.Close())
-			if folder(t, dir) != before {
-				t.Error("something was written")
-			}
-		})
-	}
-	t.Run("a folder that is a file", func(t *testing.T) {
-		path := filepath.Join(t.TempDir(), "file")
-		must(t, os.WriteFile(path, nil, 0o600))
-		_, err := open(t, path).Sessions(t.Context(), "me", 1)
-		wantCode(t, err, deploy.CodeStore)
-	})
-}
-
-// TestOldThingsAreForgotten by the two ages, and artifacts by their size.
-func TestOldThingsAreForgotten(t *testing.T) {
-	now := at(0)
-	s := open(t, t.TempDir(), func(c *session.Config) {
-		c.Now = func() time.Time { return now }
-		c.MaxArtifactBytes = 1500
-	})
-	ctx := t.Context()
-	old := someSession("s_old", "me", 0)
-	old.UpdatedAt = at(0)
-	must(t, s.SaveSession(ctx, old))
-	must(t, s.SaveAccount(ctx, someAccount("1", "s_old")))
-	a := artifact(t, "kept", 1)
-	must(t, s.SaveArtifact(ctx, "me", a))
-	now = now.Add(8 * 24 * time.Hour)
-	fresh := someSession("s_new", "me", 1)
-	fresh.UpdatedAt = now
-	must(t, s.SaveSession(ctx, fresh))
-	_, err := s.Artifact(ctx, "me", a.BundleID())
-	wantCode(t, err, deploy.CodeBundleNotFound)
-	if _, err := s.Session(ctx, "me", "s_old"); err != nil {
-		t.Error("a record went before its time:", err)
-	}
-	now = now.Add(90 * 24 * time.Hour)
-	fresh.UpdatedAt = now
-	must(t, s.SaveSession(ctx, fresh))
-	_, err = s.Session(ctx, "me", "s_old")
-	wantCode(t, err, deploy.CodeSessionNotFound)
-	if accts, err := s.Accounts(ctx, "s_old"); err != nil || len(accts) != 0 {
-		t.Errorf("%v %v", accts, err)
-	}
-	var ids []string
-	for i := range 12 { // about 330 sealed bytes each
-		now = now.Add(time.Second)
-		b := artifact(t, fmt.Sprintf("many%d", i), 1)
-		ids = append(ids, b.BundleID())
-		must(t, s.SaveArtifact(ctx, "me", b))
-	}
-	_, err = s.Artifact(ctx, "me", ids[0])
-	wantCode(t, err, deploy.CodeBundleNotFound)
-	_, err = s.Artifact(ctx, "me", ids[11])
-	must(t, err)
-}
-
-// work is a second process: it writes sessions under its name until it is done.
-func work(dir, name string) int {
-	ctx := context.Background()
-	s, err := session.Open(ctx, session.Config{Dir: dir})
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	for i := range 40 {
-		id := fmt.Sprintf("s_%s_%d", name, i)
-		sess := someSession(id, "me", int64(i))
-		err := errors.Join(s.SaveSession(ctx, sess), s.SaveAccount(ctx, someAccount(id, id)))
-		if err == nil {
-			_, err = s.Accounts(ctx, id)
-		}
-		if err != nil {
-			fmt.Fprintln(os.Stderr, name, i, err)
-			return 1
-		}
-	}
-	if err := s.Close(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return 0
-}
-
-// TestSeveralProcesses start at once on an empty folder, agree on one key, and lose
-// nothing of each other's; one of them is killed in the middle.
-func TestSeveralProcesses(t *testing.T) {
-	dir := t.TempDir()
-	self, err := os.Executable()
-	must(t, err)
-	var wg sync.WaitGroup
-	for i := range 5 {
-		cmd := exec.Command(self) //nolint:gosec // this test's own program
-		cmd.Env = append(os.Environ(), "HOURGLASS_SESSION_WORK="+dir, fmt.Sprintf("HOURGLASS_SESSION_NAME=p%d", i))
-		var out bytes.Buffer
-		cmd.Stderr = &out
-		must(t, cmd.Start())
-		wg.Go(func() {
-			if i == 4 {
-				time.Sleep(150 * time.Millisecond)
-				_ = cmd.Process.Kill()
-				_ = cmd.Wait()
-				return
-			}
-			if err := cmd.Wait(); err != nil {
-				t.Errorf("process %d: %v\n%s", i, err, out.String())
-			}
-		})
-	}
-	wg.Wait()
-	s := open(t, dir)
-	all, err := s.Sessions(t.Context(), "me", 1000)
-	must(t, err)
-	count := map[string]int{}
-	for _, v := range all {
-		count[v.ID[:4]]++
-		if _, err := s.Accounts(t.Context(), v.ID); err != nil {
-			t.Error(err)
-		}
-	}
-	for i := range 4 {
-		if n := count[fmt.Sprintf("s_p%d", i)]; n != 40 {
-			t.Errorf("process %d: %d of 40 sessions", i, n)
-		}
-	}
 }
 
 func BenchmarkOpenAndFirstRead(b *testing.B) {

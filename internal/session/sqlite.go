@@ -28,11 +28,13 @@ func makeFolder(dir string) error {
 	return nil
 }
 
+func databaseIn(dir string) string { return filepath.Join(dir, "sessions.db") }
+
 func (f folder) open(ctx context.Context) (*sql.DB, error) {
 	if err := makeFolder(f.dir); err != nil {
 		return nil, err
 	}
-	path := filepath.Join(f.dir, "sessions.db")
+	path := databaseIn(f.dir)
 	if err := privateFile(path); err != nil {
 		return nil, err
 	}

@@ -36,6 +36,7 @@ type call struct {
 	request mcp.CallToolRequest
 	caller  deploy.Caller
 	stages  *stages
+	watched deploy.Observed
 	answers *answers
 	// What the log line says of the call.
 	session, runID, jobID string
@@ -61,10 +62,13 @@ func define[In any, Out output](d *door, t tool[In, Out]) server.ServerTool {
 		},
 		Handler: func(ctx context.Context, request mcp.CallToolRequest) (*mcp.CallToolResult, error) {
 			began := time.Now()
+			ctx, watched := d.cfg.Observer.Begin(ctx, t.name, traceOf(request.Params.Meta))
 			c := d.begin(ctx, t.name, request)
+			c.watched, c.caller.TraceID = watched, watched.TraceID()
 			out, err := perform(ctx, c, t)
 			c.stages.close()
 			result, outcome := d.reply(out, err)
+			watched.End(outcome, result.IsError)
 			d.log(c, outcome, err, time.Since(began))
 			return result, nil
 		},
@@ -140,6 +144,29 @@ func label(s string) string {
 	}, s), 100)
 }
 
+// reached tells whoever watches, and the client, of a stage.
+func (c *call) reached(s deploy.Stage) {
+	c.watched.Stage(s)
+	c.stages.reached(s)
+}
+
+// traceOf is the trace context that a call's _meta carries (SEP-414).
+func traceOf(meta *mcp.Meta) deploy.TraceContext {
+	text := func(name string) string {
+		s, _ := meta.GetMetaField(name).(string)
+		return s
+	}
+	return deploy.TraceContext{Parent: text("traceparent"), State: text("tracestate")}
+}
+
+func (d *door) redactLabels(labels map[string]string) map[string]string {
+	out := make(map[string]string, len(labels))
+	for k, v := range labels {
+		out[label(k)] = d.redact.Redact(label(v))
+	}
+	return out
+}
+
 // panicError is a panic in a handler; only the log sees its value.
 type panicError struct {
 	value any
@@ -158,11 +185,19 @@ func (d *door) log(c *call, outcome string, err error, took time.Duration) {
 	}
 	ev = ev.Str("tool", c.tool).Str("outcome", outcome).Int64("ms", took.Milliseconds())
 	for _, f := range []struct{ name, value string }{
-		{"session", c.session}, {"run_id", c.runID}, {"job_id", c.jobID}, {"client", c.caller.Client},
+		{"session", c.session},
+		{"run_id", c.runID},
+		{"job_id", c.jobID},
+		{"client", c.caller.Client},
+		{"principal", c.caller.Principal},
+		{"trace_id", c.caller.TraceID},
 	} {
 		if f.value != "" {
 			ev = ev.Str(f.name, d.redact.Redact(label(f.value)))
 		}
+	}
+	if len(c.caller.Labels) > 0 {
+		ev = ev.Interface("labels", d.redactLabels(c.caller.Labels))
 	}
 	if outcome != outcomeAsked {
 		ev = d.logCause(ev, err)

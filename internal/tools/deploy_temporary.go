@@ -117,7 +117,7 @@ func (in *deployInput) request(c *call) (deploy.DeployRequest, error) {
 	c.about(in.SessionID, in.RunID, in.JobID)
 	req := deploy.DeployRequest{
 		BundleID: in.BundleID, SessionID: in.SessionID, Fresh: in.Fresh, RunID: in.RunID, JobID: in.JobID,
-		Progress: c.stages.reached,
+		Progress: c.reached,
 	}
 	if given := in.given(); in.BundleID != "" && len(given) > 0 {
 		if in.ProjectDir != "" || len(in.Files) > 0 {

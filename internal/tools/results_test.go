@@ -14,6 +14,7 @@ import (
 	"github.com/mark3labs/mcp-go/client"
 	"github.com/mark3labs/mcp-go/mcp"
 	"github.com/mark3labs/mcp-go/server"
+	"github.com/rs/zerolog"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/hourglass-mcp/hourglass/internal/deploy"
@@ -355,13 +356,59 @@ func TestLogLine(t *testing.T) {
 	delete(first, "ms")
 	want := map[string]any{
 		"level": "info", "message": "tool call", "tool": "deploy_temporary", "outcome": "ok", "client": "test-client 0.1",
-		"session": sampleDeploy().SessionID, "run_id": "run-1", "job_id": "job-2",
+		"session": sampleDeploy().SessionID, "run_id": "run-1", "job_id": "job-2", "principal": "local",
 	}
 	if diff := cmp.Diff(want, first); diff != "" {
 		t.Error(diff)
 	}
 	if !strings.Contains(lines[1], `"session":"s_x"`) || !strings.Contains(lines[2], `"outcome":"unknown_argument"`) {
 		t.Errorf("%s", log.String())
+	}
+}
+
+// watcher is an Observer that writes down what it was told.
+type watcher struct{ told []string }
+
+func (w *watcher) Begin(ctx context.Context, tool string, from deploy.TraceContext) (context.Context, deploy.Observed) {
+	w.told = append(w.told, "begin "+tool+" "+from.Parent+" "+from.State)
+	return ctx, w
+}
+func (w *watcher) TraceID() string        { return "4bf92f3577b34da6a3ce929d0e0e4736" }
+func (w *watcher) Stage(s deploy.Stage)   { w.told = append(w.told, "stage "+string(s)) }
+func (w *watcher) End(o string, bad bool) { w.told = append(w.told, fmt.Sprint("end ", o, " ", bad)) }
+
+// TestObserver: whoever watches is told the agent's trace and what came of the call; the
+// trace and the trusted labels stand in the log line.
+func TestObserver(t *testing.T) {
+	var log lockedBuffer
+	w := &watcher{}
+	srv, err := tools.New(tools.Config{
+		Service: newFake(), Observer: w, Logger: zerolog.New(&log),
+		Caller: func(context.Context) deploy.Caller {
+			return deploy.Caller{Principal: "ci", Labels: map[string]string{"team": "web"}}
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := localClient(t, srv)
+	for _, args := range []string{`{}`, `{"nope":1}`} {
+		_, err := c.CallTool(t.Context(), mcp.CallToolRequest{Params: mcp.CallToolParams{
+			Name: "status", RawArguments: json.RawMessage(args),
+			Meta: &mcp.Meta{AdditionalFields: map[string]any{"traceparent": "00-x", "tracestate": "a=b"}},
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []string{"begin status 00-x a=b", "end ok false", "begin status 00-x a=b", "end unknown_argument true"}
+	if diff := cmp.Diff(want, w.told); diff != "" {
+		t.Error(diff)
+	}
+	for _, s := range []string{`"trace_id":"4bf92f3577b34da6a3ce929d0e0e4736"`, `"labels":{"team":"web"}`, `"principal":"ci"`} {
+		if strings.Count(log.String(), s) != 2 {
+			t.Errorf("no %s in\n%s", s, log.String())
+		}
 	}
 }
 

@@ -32,6 +32,8 @@ type Config struct {
 	// Caller tells who calls. What the client calls itself is added here, when Caller
 	// leaves it open. nil: everybody is the principal "local" in the scope "stdio".
 	Caller func(ctx context.Context) deploy.Caller
+	// Observer watches the calls, for traces and metrics; nil: nobody does.
+	Observer deploy.Observer
 	// Logger gets one line a call. It must not write to the protocol's stdout.
 	Logger zerolog.Logger
 	// ReadOnly adds to the server's instructions that deploying is off; the refusing is
@@ -57,6 +59,9 @@ func New(cfg Config) (*server.MCPServer, error) {
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.Observer == nil {
+		cfg.Observer = deploy.NoObserver{}
 	}
 	if cfg.AskTimeout == 0 {
 		cfg.AskTimeout = 5 * time.Minute

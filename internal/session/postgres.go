@@ -1,0 +1,156 @@
+package session
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+
+	"github.com/hourglass-mcp/hourglass/internal/deploy"
+)
+
+// server is the home of a store that several machines share, in PostgreSQL. Its
+// address is a secret: no error of ours says it.
+type server struct {
+	url    deploy.Secret
+	secret func(string) // told the password, wherever it came from
+}
+
+func (server) dialect() Dialect { return Postgres }
+
+// connectLimit bounds the making of a connection where the address sets no bound.
+const connectLimit = 10 * time.Second
+
+// maxConnections of one process: a server allows 100 unless it is told otherwise, and
+// several processes share it.
+const maxConnections = 10
+
+// atConnect is said to the server on every new connection. A record is on its disk when
+// a write returns; a process that stands still in the middle of a transaction loses it,
+// so that the others need not wait for good.
+const atConnect = "SET synchronous_commit = on; SET idle_in_transaction_session_timeout = '60s'; SET lock_timeout = '30s'"
+
+func (h server) open(ctx context.Context) (*sql.DB, error) {
+	cfg, err := pgx.ParseConfig(h.url.Reveal())
+	if err != nil {
+		// Its text may hold the address.
+		return nil, errors.New("the address of the store is not a PostgreSQL URL (postgres://user@host:5432/database?sslmode=verify-full)")
+	}
+	h.secret(cfg.Password)
+	if cfg.ConnectTimeout == 0 {
+		cfg.ConnectTimeout = connectLimit
+	}
+	if cfg.RuntimeParams["application_name"] == "" {
+		cfg.RuntimeParams["application_name"] = "hourglass"
+	}
+	db := stdlib.OpenDB(*cfg, stdlib.OptionAfterConnect(func(ctx context.Context, c *pgx.Conn) error {
+		_, err := c.Exec(ctx, atConnect, pgx.QueryExecModeSimpleProtocol)
+		return err
+	}))
+	db.SetMaxOpenConns(maxConnections)
+	db.SetMaxIdleConns(maxConnections / 2)
+	db.SetConnMaxIdleTime(5 * time.Minute)
+	if err := h.bringUp(ctx, db); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
+}
+
+// schemaTable is goose's: not its default name, which another program may use in the
+// same database.
+const schemaTable = "hourglass_schema"
+
+// bringUp brings the database to the schema of this program. Of many processes that
+// start at once one does it, under a lock of its connection; the others wait and find it done.
+func (h server) bringUp(ctx context.Context, db *sql.DB) error {
+	version, err := h.schemaOf(ctx, db)
+	if err != nil || version == schemaVersion {
+		return err
+	}
+	if version > schemaVersion {
+		return errNewer(version)
+	}
+	p, err := h.migrations(db)
+	if err != nil {
+		return err
+	}
+	if _, err := p.Up(ctx); err != nil {
+		return fmt.Errorf("bringing the database up to date: %w", err)
+	}
+	// Another one may have brought it further while this one waited.
+	if version, err = h.schemaOf(ctx, db); err == nil && version > schemaVersion {
+		err = errNewer(version)
+	}
+	return err
+}
+
+// schemaOf gives the schema's version, 0 where there is none yet.
+func (server) schemaOf(ctx context.Context, db *sql.DB) (version int64, err error) {
+	there := false
+	if _, err = one(ctx, db, []any{&there}, "SELECT to_regclass($1) IS NOT NULL", schemaTable); err == nil && there {
+		_, err = one(ctx, db, []any{&version}, "SELECT COALESCE(MAX(version_id), 0) FROM "+schemaTable+" WHERE is_applied")
+	}
+	return version, err
+}
+
+func (server) migrations(db *sql.DB) (*goose.Provider, error) {
+	files, err := migrationFiles(Postgres)
+	if err != nil {
+		return nil, err
+	}
+	// It asks again each second, for two minutes.
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 120))
+	if err != nil {
+		return nil, fmt.Errorf("the migrations: %w", err)
+	}
+	return goose.NewProvider(goose.DialectPostgres, db, files, goose.WithTableName(schemaTable), goose.WithSessionLocker(locker))
+}
+
+// clock is the server's, as it is now: that of a transaction's beginning may be old
+// when its turn comes.
+func (server) clock(ctx context.Context, q querier) (ms int64, err error) {
+	_, err = one(ctx, q, []any{&ms}, "SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::bigint")
+	return ms, err
+}
+
+// serialise takes a lock of the name that ends with the transaction.
+func (server) serialise(ctx context.Context, tx *sql.Tx, name string) error {
+	_, err := run(ctx, tx, "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", "hourglass "+name)
+	return err
+}
+
+// again is after a deadlock and a conflict of transactions: the server undid this one
+// and let the others go on.
+func (server) again(err error) bool {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (e.Code == "40P01" || e.Code == "40001")
+}
+
+// scrub has no way: what was wiped stands on in the server's files, sealed, until its
+// own housekeeping comes by.
+func (server) scrub(context.Context, *sql.DB) error { return nil }
+
+func (server) explain(err error) (sentence, next string) {
+	const tell = "Tell the user: the database that --store names needs attention. Make the same call again when it answers."
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return fmt.Sprintf("the database server says: %s (%s)", e.Message, e.Code), tell
+	}
+	_, unconnected := errors.AsType[*pgconn.ConnectError](err)
+	_, network := errors.AsType[net.Error](err)
+	switch {
+	case unconnected:
+		return "its database server can't be reached", tell
+	case network, pgconn.Timeout(err), strings.Contains(err.Error(), "unexpected EOF"), strings.Contains(err.Error(), "conn closed"):
+		return "the connection to its database server broke", tell
+	}
+	return err.Error(), tell
+}
