@@ -29,6 +29,7 @@ type account struct {
 	// Under Sandbox.mu.
 	claimed bool
 	ended   bool
+	locked  bool // its token works no more
 
 	// deploying serialises everything that changes what runs.
 	deploying sync.Mutex

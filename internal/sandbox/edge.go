@@ -112,7 +112,7 @@ func (s *Sandbox) serveWorker(w http.ResponseWriter, r *http.Request, t target) 
 	}
 	t.acct.mu.Lock()
 	sc := t.acct.scripts[t.name]
-	up := sc != nil && sc.enabled && !s.cfg.Now().Before(sc.routeAt)
+	up := sc != nil && sc.enabled && !s.clock.Now().Before(sc.routeAt)
 	var shown *version
 	if up && t.version != "" {
 		up = sc.previewsEnabled

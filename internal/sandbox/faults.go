@@ -1,9 +1,7 @@
 package sandbox
 
 import (
-	"bytes"
 	"fmt"
-	"io"
 	"maps"
 	"math/rand/v2"
 	"net/http"
@@ -11,29 +9,32 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 )
 
 // The kinds of faults. Those "before" keep the request from having any effect; those
 // "after" let it have its effect and spoil the answer.
 const (
-	faultLatency     = "latency"      // answers late
-	faultRateLimited = "rate_limited" // 429, before
-	faultServerError = "server_error" // 500 in the API's form, before
-	faultBadGateway  = "bad_gateway"  // 502 with a page of HTML, before
-	faultErrorsNull  = "errors_null"  // success:false without a reason, before
-	faultResetBefore = "reset_before" // the connection is cut, before
-	faultResetAfter  = "reset_after"  // the connection is cut, after
-	faultTruncated   = "truncated"    // the answer ends in its middle, after
-	faultNotJSON     = "not_json"     // the answer is no JSON, after
-	faultToken       = "token_refused"
-	faultExpired     = "account_ends" // the account is over from now on
+	faultLatency     = "latency"       // answers late
+	faultRateLimited = "rate_limited"  // 429, before
+	faultServerError = "server_error"  // 500 in the API's form, before
+	faultBadGateway  = "bad_gateway"   // 502 with a page of HTML, before
+	faultErrorsNull  = "errors_null"   // success:false without a reason, before
+	faultResetBefore = "reset_before"  // the connection is cut, before
+	faultResetAfter  = "reset_after"   // the connection is cut, after
+	faultTruncated   = "truncated"     // the answer ends in its middle, after
+	faultNotJSON     = "not_json"      // the answer is no JSON, after
+	faultToken       = "token_refused" // this once
+	faultTokenEnds   = "token_ends"    // the account's token works no more from now on
+	faultExpired     = "account_ends"  // the account is over from now on
+	// What is deployed or enabled by the request takes latency_ms, on the sandbox's clock,
+	// to reach the edge: until then a new route answers 404, an old version goes on serving.
+	faultSlowEdge = "slow_edge"
 )
 
 func faultKinds() []string {
 	return []string{
 		faultLatency, faultRateLimited, faultServerError, faultBadGateway, faultErrorsNull, faultResetBefore, faultResetAfter,
-		faultTruncated, faultNotJSON, faultToken, faultExpired,
+		faultTruncated, faultNotJSON, faultToken, faultTokenEnds, faultExpired, faultSlowEdge,
 	}
 }
 
@@ -47,7 +48,7 @@ type faultRule struct {
 	Rate *float64 `json:"rate,omitempty"`
 	// Times bounds how often it happens; 0: no bound.
 	Times int `json:"times,omitempty"`
-	// LatencyMS is for latency; RetryAfter, in seconds, for rate_limited (0: not sent).
+	// LatencyMS is for latency and slow_edge; RetryAfter, in seconds, for rate_limited (0: not sent).
 	LatencyMS  int `json:"latency_ms,omitempty"`
 	RetryAfter int `json:"retry_after,omitempty"`
 }
@@ -65,14 +66,6 @@ type faults struct {
 	rng  *rand.Rand
 	met  map[string]int // by kind
 	left []int          // of each rule, where it is bounded
-}
-
-// MildFaults is a plan that a good client does not notice: now and then an answer is
-// late, or asks to come again, where that is safe.
-func MildFaults(seed uint64) string {
-	return fmt.Sprintf(`{"seed":%d,"rules":[{"endpoint":"*","kind":"latency","rate":0.05,"latency_ms":30},`+
-		`{"endpoint":"GET *","kind":"server_error","rate":0.03},{"endpoint":"GET *","kind":"reset_before","rate":0.02},`+
-		`{"endpoint":"PUT /accounts/*/workers/scripts/*","kind":"bad_gateway","rate":0.05}]}`, seed)
 }
 
 func (f *faults) set(p faultPlan) error {
@@ -131,99 +124,6 @@ func (f *faults) draw(method, p string) *faultRule {
 	}
 	return nil
 }
-
-// unkind puts the faults before the API.
-func (s *Sandbox) unkind(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		rule := s.faults.draw(r.Method, strings.TrimPrefix(r.URL.EscapedPath(), "/client/v4"))
-		if rule == nil {
-			next.ServeHTTP(w, r)
-			return
-		}
-		switch rule.Kind {
-		case faultLatency:
-			if sleep(r.Context(), time.Duration(rule.LatencyMS)*time.Millisecond) == nil {
-				next.ServeHTTP(w, r)
-			}
-		case faultResetBefore:
-			panic(http.ErrAbortHandler)
-		case faultResetAfter, faultTruncated, faultNotJSON:
-			s.spoil(w, r, rule.Kind, next)
-		default:
-			_, _ = io.Copy(io.Discard, io.LimitReader(r.Body, maxUpload))
-			s.refuseUnkindly(w, r, rule)
-		}
-	})
-}
-
-// refuseUnkindly answers a request that has no effect.
-func (s *Sandbox) refuseUnkindly(w http.ResponseWriter, r *http.Request, rule *faultRule) {
-	w.Header().Set("Date", s.clock.Now().UTC().Format(http.TimeFormat))
-	switch rule.Kind {
-	case faultRateLimited:
-		e := refuse(http.StatusTooManyRequests, 10429, "Too many requests (a fault that was asked for)")
-		e.retry = time.Duration(rule.RetryAfter) * time.Second
-		s.writeError(w, e)
-	case faultServerError:
-		s.writeError(w, refuse(http.StatusInternalServerError, 10001, "Internal error (a fault that was asked for)"))
-	case faultErrorsNull:
-		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(http.StatusInternalServerError)
-		_, _ = io.WriteString(w, `{"success":false,"errors":null,"messages":null,"result":null}`)
-	case faultBadGateway:
-		w.Header().Set("Content-Type", "text/html")
-		w.WriteHeader(http.StatusBadGateway)
-		_, _ = io.WriteString(w, "<html><body><h1>502 Bad Gateway</h1></body></html>")
-	case faultExpired:
-		token, _ := bearer(r)
-		s.mu.Lock()
-		if a := s.byToken[token]; a != nil {
-			a.expiresAt = s.clock.Now()
-		}
-		s.mu.Unlock()
-		s.endExpired()
-		s.writeError(w, errAuth(http.StatusUnauthorized))
-	default: // faultToken
-		s.writeError(w, errAuth(http.StatusUnauthorized))
-	}
-}
-
-// spoil lets a request have its effect and spoils the answer.
-func (s *Sandbox) spoil(w http.ResponseWriter, r *http.Request, kind string, next http.Handler) {
-	kept := &keptAnswer{header: http.Header{}, status: http.StatusOK}
-	next.ServeHTTP(kept, r)
-	if kind == faultResetAfter {
-		panic(http.ErrAbortHandler)
-	}
-	maps.Copy(w.Header(), kept.header)
-	if kind == faultNotJSON {
-		w.Header().Set("Content-Type", "text/html")
-		w.WriteHeader(kept.status)
-		_, _ = io.WriteString(w, "<html>something between us answers</html>")
-		return
-	}
-	w.Header().Set("Content-Length", fmt.Sprint(kept.body.Len()))
-	w.WriteHeader(kept.status)
-	_, _ = w.Write(kept.body.Bytes()[:kept.body.Len()/2])
-	_ = http.NewResponseController(w).Flush()
-	panic(http.ErrAbortHandler)
-}
-
-// keptAnswer is an answer that is not sent yet.
-type keptAnswer struct {
-	header http.Header
-	status int
-	body   bytes.Buffer
-}
-
-// Header implements http.ResponseWriter.
-func (k *keptAnswer) Header() http.Header { return k.header }
-
-// WriteHeader implements http.ResponseWriter.
-func (k *keptAnswer) WriteHeader(status int) { k.status = status }
-
-// Write implements http.ResponseWriter.
-func (k *keptAnswer) Write(p []byte) (int, error) { return k.body.Write(p) }
 
 func (s *Sandbox) getFaults(w http.ResponseWriter, _ *http.Request) {
 	s.faults.mu.Lock()

@@ -51,6 +51,8 @@ func TestFaults(t *testing.T) {
 		"token_refused": {401, "10000", false},
 		"latency":       {200, `"id"`, true},
 		"account_ends":  {401, "10000", false},
+		"token_ends":    {401, "10000", false},
+		"slow_edge":     {200, `"id"`, true},
 	} {
 		t.Run(kind, func(t *testing.T) {
 			o := on{t, s, grant(t, s)}
@@ -60,7 +62,7 @@ func TestFaults(t *testing.T) {
 				t.Errorf("%d %q %v", status, text, err)
 			}
 			list := o.call(http.MethodGet, "/storage/kv/namespaces", "")
-			if kind == "account_ends" {
+			if kind == "account_ends" || kind == "token_ends" {
 				if list.status != 401 {
 					t.Errorf("it lives on: %+v", list)
 				}

@@ -147,6 +147,7 @@ func (s *Sandbox) postClock(w http.ResponseWriter, r *http.Request) {
 	for _, a := range accounts {
 		if !a.over() {
 			a.advance(r.Context(), by)
+			a.promoteDue()
 			a.fireCrons()
 		}
 	}

@@ -265,7 +265,7 @@ func (c *call) authenticate(kind authKind) error {
 	}
 	c.s.mu.Lock()
 	acct := c.s.byToken[token]
-	dead := acct == nil || acct.claimed || acct.expired(c.s.clock.Now())
+	dead := acct == nil || acct.claimed || acct.locked || acct.expired(c.s.clock.Now())
 	c.s.mu.Unlock()
 	if dead {
 		return errAuth(http.StatusUnauthorized)

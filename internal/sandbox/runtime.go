@@ -24,6 +24,7 @@ type runtime struct {
 	pending     *workerd.Process
 	pendingSet  map[string]*version
 	pendingWhen *time.Timer
+	pendingAt   time.Time // by the sandbox's clock, which may be advanced
 	// warmed is a process that was started to try a version, kept for a deployment that
 	// follows at once.
 	warmed     *workerd.Process
@@ -87,14 +88,14 @@ func (a *account) deploy(ctx context.Context, sc *script, v *version) error {
 		return errAuth(http.StatusUnauthorized)
 	}
 	a.dropPending()
-	delay := time.Duration(a.s.propagation().VersionMS) * time.Millisecond
+	delay := time.Duration(a.s.propagation().VersionMS)*time.Millisecond + slowEdge(ctx)
 	if first || delay <= 0 {
 		a.swap(p, set)
 		return nil
 	}
 	a.mu.Lock()
 	a.runtime.pending, a.runtime.pendingSet = p, set
-	a.runtime.pendingWhen = time.AfterFunc(delay, a.promotePending)
+	a.runtime.pendingWhen, a.runtime.pendingAt = time.AfterFunc(delay, a.promotePending), a.s.clock.Now().Add(delay)
 	a.mu.Unlock()
 	return nil
 }
@@ -138,11 +139,11 @@ func (a *account) deployObjects(ctx context.Context, sc *script, v *version, set
 	if closed {
 		return errAuth(http.StatusUnauthorized)
 	}
-	delay := time.Duration(a.s.propagation().VersionMS) * time.Millisecond
+	delay := time.Duration(a.s.propagation().VersionMS)*time.Millisecond + slowEdge(ctx)
 	if !first && delay > 0 && sameClasses(a.nowServing()[sc.name], v) {
 		a.mu.Lock()
 		a.runtime.pendingSet = set
-		a.runtime.pendingWhen = time.AfterFunc(delay, a.promotePending)
+		a.runtime.pendingWhen, a.runtime.pendingAt = time.AfterFunc(delay, a.promotePending), a.s.clock.Now().Add(delay)
 		a.mu.Unlock()
 		return nil
 	}
@@ -400,6 +401,19 @@ func (a *account) promotePending() {
 		}
 	default:
 		a.swap(p, set)
+	}
+}
+
+// promoteDue is promotePending after the clock was advanced.
+func (a *account) promoteDue() {
+	a.mu.Lock()
+	due := a.runtime.pendingSet != nil && !a.s.clock.Now().Before(a.runtime.pendingAt)
+	if due {
+		a.runtime.pendingWhen.Stop()
+	}
+	a.mu.Unlock()
+	if due {
+		a.promotePending()
 	}
 }
 

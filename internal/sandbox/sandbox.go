@@ -38,6 +38,9 @@ type Config struct {
 	// HideVersions leaves the version out of tail events, for tests of a client that
 	// must do without.
 	HideVersions bool
+	// Faults is how unkind the API is from the start: "mild", "default", each with a seed
+	// where one is wanted ("mild:7"), or a plan as PUT /faults takes it. Default: not at all.
+	Faults string
 	// Now is our clock; the sandbox's own is this and what was advanced. Default time.Now.
 	Now func() time.Time
 }
@@ -113,6 +116,13 @@ func New(cfg Config) (*Sandbox, error) {
 		byClaim: map[string]*account{}, bySub: map[string]*account{}, challenges: map[string]challenge{},
 		k: cfg.ChallengeK, g: cfg.ChallengeG, unknown: map[string]int{},
 		uploads: map[string]*assetSession{}, manifests: map[string]*assetSession{},
+	}
+	plan, err := parseFaults(cfg.Faults)
+	if err == nil {
+		err = s.faults.set(plan)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("sandbox: %w", err)
 	}
 	return s, nil
 }

@@ -294,10 +294,10 @@ func postScriptSubdomain(c *call) (answer, error) {
 	if in.Enabled == nil {
 		return answer{}, refuse(http.StatusBadRequest, 10001, "enabled is required")
 	}
-	delay := c.s.propagation().RouteMS
+	delay := time.Duration(c.s.propagation().RouteMS)*time.Millisecond + slowEdge(c.r.Context())
 	return c.reading(func(sc *script) (answer, error) {
 		if *in.Enabled && !sc.enabled {
-			sc.routeAt = c.s.cfg.Now().Add(time.Duration(delay) * time.Millisecond)
+			sc.routeAt = c.s.clock.Now().Add(delay)
 		}
 		sc.enabled = *in.Enabled
 		sc.previewsEnabled = sc.enabled
