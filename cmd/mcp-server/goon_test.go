@@ -25,7 +25,8 @@ export default { async fetch(r, env) {
   await env.KV.put("k", String(Number(await env.KV.get("k") ?? 0) + 1));
   return new Response([await env.KV.get("k"), await env.C.getByName("x").next(), (await env.DB.prepare("SELECT count(*) AS n FROM notes").first("n"))].join("|"));
 } };`,
-		"migrations/0001_init.sql", "CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT);\n", "migrations/0002_more.sql", "INSERT INTO notes (text) VALUES ('it''s; one');\n")
+		"migrations/0001_init.sql", "CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT);\n", "migrations/0002_more.sql", "INSERT INTO notes (text) VALUES ('it''s; one');\n",
+		"migrations/9_add.sql", "ALTER TABLE notes ADD COLUMN pinned INTEGER;\n", "migrations/10_use.sql", "UPDATE notes SET pinned = 1 -- no semicolon\n;")
 	a := w.agent(w.serverArgs("--root", dir))
 	d := a.deploy(map[string]any{"project_dir": dir})
 	if _, body := w.get(d.URL + "/go"); body != "1|1|1" {

@@ -137,16 +137,6 @@ func labelText(labels map[string]string) string {
 	return strings.Join(out, ",")
 }
 
-// printable keeps what outsiders wrote from speaking to the terminal.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
-			return '\uFFFD'
-		}
-		return r
-	}, s)
-}
-
 type sessionsShowCmd struct {
 	ID   string `arg:"" help:"The session."`
 	JSON bool   `name:"json" help:"Print one JSON object."`

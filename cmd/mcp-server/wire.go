@@ -30,6 +30,8 @@ type house struct {
 	service  *deploy.Service
 	store    deploy.Store
 	cloudAPI deploy.Cloud
+	pages    *web.Server
+	redactor *deploy.Redactor
 	log      zerolog.Logger
 	closers  []func() error
 }
@@ -54,6 +56,7 @@ func (h *house) accepted(ctx context.Context) (bool, error) {
 func build(ctx context.Context, o *options, p process) (*house, error) {
 	h := &house{}
 	redactor := deploy.NewRedactor()
+	h.redactor = redactor
 	h.log = newLogger(redactor.Writer(p.stderr), o.LogLevel)
 	if seen := foreignCredentials(p); len(seen) > 0 {
 		h.log.Warn().Strs("ignored", seen).Msg("Cloudflare credentials were seen and are never used: temporary deployments stay on temporary accounts")
@@ -94,6 +97,7 @@ func build(ctx context.Context, o *options, p process) (*house, error) {
 	if err != nil {
 		return fail(err)
 	}
+	h.pages = site
 	h.onClose(site.Close)
 	secrets, err := allowedSecrets(o, p)
 	if err != nil {
@@ -229,7 +233,7 @@ func roots(o *options, p process) ([]string, error) {
 		}
 		out = append(out, abs)
 	}
-	if len(o.Root) > 0 {
+	if len(o.Root) > 0 || o.rootsByName {
 		return out, nil
 	}
 	cwd, err := os.Getwd()

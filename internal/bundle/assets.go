@@ -42,6 +42,10 @@ func (j *job) collectAssets(entry string) error {
 	if err := j.takeAssets(dir, a, guessed); err != nil {
 		return err
 	}
+	if len(a.Files) == 0 && entry == "" && len(a.LeftOut) > 0 {
+		return deploy.Errorf(deploy.CodeNoEntry, "Put what is meant to be public into a folder of its own. If one of these files is, the operator allows it by name with --allow-file.",
+			"all static files in %s look like secrets and are left out: %s", j.f.show(dir), fewNames(a.LeftOut))
+	}
 	if len(a.Files) == 0 && entry == "" {
 		return deploy.Errorf(deploy.CodeNoEntry, nextEntry, "the folder of static files %s has nothing to deploy, and there is no code", j.f.show(dir))
 	}
@@ -126,8 +130,8 @@ func (j *job) workerFirst(v node) (any, error) {
 	return rules, nil
 }
 
-// secretFile matches files that are never deployed as static files.
-var secretFile = regexp.MustCompile(`(?i)(?:^|/)(?:\.env(?:\.[^/]*)?|\.dev\.vars(?:\.[^/]*)?|\.npmrc|\.yarnrc(?:\.yml)?|\.netrc|\.pypirc|\.htpasswd|\.git-credentials|id_(?:rsa|dsa|ecdsa|ed25519)|[^/]*\.(?:pem|key|p12|pfx|jks|keystore|kdbx)|\.git/.*|\.ssh/.*|\.aws/.*|\.gnupg/.*|\.wrangler/.*)$`)
+// secretFile matches files that are never deployed as static files, whatever the case.
+var secretFile = regexp.MustCompile(`(?i)(?:^|/)(?:\.env[^/]*(?:/.*)?|\.dev\.vars[^/]*|\.npmrc[^/]*|\.yarnrc(?:\.yml)?|\.netrc|\.pypirc|\.htpasswd|\.git-credentials|id_(?:rsa|dsa|ecdsa|ed25519)|[^/]*\.(?:pem|key|p12|pfx|ppk|jks|keystore|kdbx)|\.git/.*|\.ssh/.*|\.aws/.*|\.gnupg/.*|\.wrangler/.*)$`)
 
 const privateKey = "-----BEGIN "
 
@@ -140,7 +144,7 @@ func looksSecret(name string, content []byte) bool {
 		if i < 0 {
 			return false
 		}
-		if rest = rest[i:]; bytes.Contains(rest[:min(len(rest), 80)], []byte("PRIVATE KEY-----")) {
+		if rest = rest[i:]; bytes.Contains(rest[:min(len(rest), 80)], []byte("PRIVATE KEY")) {
 			return true
 		}
 		rest = rest[len(privateKey):] // a certificate, perhaps with its key behind it
@@ -187,7 +191,8 @@ func (j *job) takeAssets(dir string, a *deploy.Assets, guessed bool) error {
 			return nil
 		}
 		allowed := j.allowedFile(shown)
-		if !allowed && secretFile.MatchString(shown) {
+		real, _ := j.f.stat(name) // a link is what it leads to
+		if !allowed && (secretFile.MatchString(shown) || secretFile.MatchString(relativeTo(j.f.project, real))) {
 			a.LeftOut = append(a.LeftOut, shown)
 			return nil
 		}

@@ -3,7 +3,6 @@ package bundle
 import (
 	"encoding/json"
 	"fmt"
-	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -72,7 +71,7 @@ func (j *job) rowsOf(key string, list []node, need ...string) []*object {
 			if o.values[k] == nil {
 				continue
 			}
-			if _, isText := o.values[k].(string); !isText && (k == "id" || k == "database_id" || k == "database_name" || k == "queue" || k == "script_name" || k == "migrations_dir") {
+			if _, isText := o.values[k].(string); !isText && (k == "id" || k == "database_id" || k == "database_name" || k == "queue" || k == "script_name" || k == "migrations_dir" || k == "migrations_pattern") {
 				j.set.wrong(fmt.Sprintf("%s[%d].%s", key, i, k), "a string")
 				ok = false
 			}
@@ -119,48 +118,9 @@ func (j *job) databases(r *deploy.Resources) (out []deploy.Binding) {
 			}
 			d.Table = t
 		}
-		d.Migrations = j.migrations(where, o.text("migrations_dir"))
+		d.Migrations = j.migrations(where, o)
 		r.Databases = append(r.Databases, d)
 		out = append(out, b)
-	}
-	return out
-}
-
-// migrations reads the .sql files of a folder in the order in which wrangler applies
-// them: by name. Without migrations_dir the folder is "migrations", if it is there.
-func (j *job) migrations(where, dir string) []deploy.Migration {
-	configured := dir != ""
-	if !configured {
-		dir = "migrations"
-	}
-	folder := j.set.path(where+".migrations_dir", dir)
-	if folder == "" {
-		return nil
-	}
-	d := j.f.dir(folder)
-	if d == nil {
-		if configured {
-			j.set.wrong(where+".migrations_dir", fmt.Sprintf("a folder that exists (%s does not)", cutText(dir, 100)))
-		}
-		return nil
-	}
-	var names []string
-	for name := range d.entries {
-		if strings.HasSuffix(name, ".sql") && j.f.isFile(path.Join(folder, name)) {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	var out []deploy.Migration
-	for _, name := range names {
-		raw, err := j.f.read(path.Join(folder, name))
-		if err != nil {
-			if j.set.err == nil {
-				j.set.err = configError(j.f.show(path.Join(folder, name)), "can't be read")
-			}
-			return nil
-		}
-		out = append(out, deploy.Migration{Name: name, File: j.f.show(path.Join(folder, name)), SQL: string(raw)})
 	}
 	return out
 }
@@ -180,6 +140,9 @@ func (j *job) queues(r *deploy.Resources) (out []deploy.Binding) {
 			b["queue_name"] = name
 		}
 		if delay := o.get("delivery_delay"); delay != nil {
+			if f, ok := number(delay); !ok || f < 0 || f > maxQueueDelay {
+				j.set.wrong(fmt.Sprintf("queues.producers[%d].delivery_delay", i), fmt.Sprintf("a number of seconds from 0 to %d", maxQueueDelay))
+			}
 			b["delivery_delay"] = plain(delay)
 		}
 		out = append(out, b)
@@ -193,20 +156,17 @@ func (j *job) queues(r *deploy.Resources) (out []deploy.Binding) {
 		c := deploy.Consumer{Queue: o.text("queue"), DeadLetter: o.text("dead_letter_queue"), Settings: map[string]any{}}
 		j.named(where+".queue", c.Queue)
 		j.named(where+".dead_letter_queue", c.DeadLetter)
-		for key, name := range consumerSettings() {
-			v := o.get(key)
+		for _, set := range consumerSettings() {
+			v := o.get(set.key)
 			if v == nil {
 				continue
 			}
 			f, ok := number(v)
-			if !ok || f < 0 {
-				j.set.wrong(where+"."+key, "a number, 0 or more")
+			if !ok || f < set.least || f > set.most {
+				j.set.wrong(where+"."+set.key, fmt.Sprintf("a number from %g to %g", set.least, set.most))
 				continue
 			}
-			if key == "max_batch_timeout" {
-				f *= 1000
-			}
-			c.Settings[name] = f
+			c.Settings[set.name] = f * set.unit
 		}
 		r.Consumers = append(r.Consumers, c)
 	}
@@ -227,14 +187,24 @@ func number(n node) (float64, bool) {
 	return 0, false
 }
 
-// consumerSettings are the settings of a consumer: wrangler's names and the API's.
-// max_batch_timeout is in seconds, max_wait_time_ms in milliseconds.
-func consumerSettings() map[string]string {
-	return map[string]string{
-		"max_batch_size": "batch_size", "max_retries": "max_retries", "max_batch_timeout": "max_wait_time_ms",
-		"max_concurrency": "max_concurrency", "retry_delay": "retry_delay",
+// setting is one setting of a queue's consumer: wrangler's key, the API's name and how
+// many of its units are one of wrangler's, and what Cloudflare documents as its bounds.
+type setting struct {
+	key, name         string
+	unit, least, most float64
+}
+
+func consumerSettings() []setting {
+	return []setting{
+		{"max_batch_size", "batch_size", 1, 1, 100},
+		{"max_retries", "max_retries", 1, 0, 100},
+		{"max_batch_timeout", "max_wait_time_ms", 1000, 0, 60}, // seconds, milliseconds
+		{"max_concurrency", "max_concurrency", 1, 1, 250},
+		{"retry_delay", "retry_delay", 1, 0, maxQueueDelay},
 	}
 }
+
+const maxQueueDelay = 86_400 // seconds
 
 // objectBindings reads the bindings to Durable Objects and the migrations of their
 // classes, and refuses what no temporary account takes.

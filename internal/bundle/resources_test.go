@@ -2,6 +2,9 @@ package bundle_test
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -142,6 +145,9 @@ func TestResourceMistakes(t *testing.T) {
 		`"queues": {"consumers": [{}]}`:                                            {deploy.CodeConfigInvalid, []string{"queues.consumers[0].queue"}},
 		`"queues": {"consumers": [{"queue": "q", "max_retries": "3"}]}`:            {deploy.CodeConfigInvalid, []string{"max_retries", "a number"}},
 		`"queues": {"consumers": [{"queue": "q", "max_retries": -1}]}`:             {deploy.CodeConfigInvalid, []string{"max_retries"}},
+		`"queues": {"consumers": [{"queue": "q", "max_batch_size": 500}]}`:         {deploy.CodeConfigInvalid, []string{"queues.consumers[0].max_batch_size", "1 to 100"}},
+		`"queues": {"consumers": [{"queue": "q", "max_batch_timeout": 61}]}`:       {deploy.CodeConfigInvalid, []string{"max_batch_timeout", "60"}},
+		`"queues": {"producers": [{"binding": "Q", "delivery_delay": "5"}]}`:       {deploy.CodeConfigInvalid, []string{"queues.producers[0].delivery_delay"}},
 		`"queues": {"consumers": [{"queue": "q", "type": "http_pull"}]}`:           {deploy.CodeConfigInvalid, []string{"type", "worker"}},
 		`"triggers": {"crons": "* * * * *"}`:                                       {deploy.CodeConfigInvalid, []string{"triggers.crons"}},
 		`"triggers": {"crons": ["1 * * * *", "bad cron"]}`:                         {deploy.CodeConfigInvalid, []string{"triggers.crons[1]", "five fields"}},
@@ -194,6 +200,56 @@ func TestSecretBindings(t *testing.T) {
 	}
 	refused(t, b, withConfig(`"vars": {"A": {"from_env": "not a name"}}`), deploy.CodeConfigInvalid, "vars.A.from_env")
 	refused(t, b, withConfig(`"vars": {"A": {"from_env": 5}}`), deploy.CodeConfigInvalid, "vars.A.from_env")
+}
+
+// TestSecretLookingFiles: by any name that begins or ends like theirs, under the name
+// of another, and where their own folder is the site.
+func TestSecretLookingFiles(t *testing.T) {
+	const config = `{"name": "site", "compatibility_date": "2026-08-01", "assets": {"directory": "pub"}}`
+	left := []string{
+		".env", ".env.production", ".envrc", ".env-prod", ".ENV_LOCAL", ".env~", "e/.env/key", "a/.dev.vars", ".dev.vars-old", ".npmrc", "b/.npmrc.bak", ".git/config", "c/.git/HEAD",
+		"server.key", "k.pem", "putty.ppk", "id_ed25519", ".ssh/known_hosts",
+	}
+	kept := []string{"index.html", "environment.txt", "env", "a.env.html", "keys.html", "gitignore", ".gitignore", "id_rsa.pub", "dev.vars.md"}
+	files := map[string]string{"wrangler.jsonc": config, "pub/pgp.txt": "-----BEGIN PGP PRIVATE KEY BLOCK-----\n", "pub/pub.txt": "-----BEGIN PGP PUBLIC KEY BLOCK-----\n"}
+	for _, name := range append(left, kept...) {
+		files["pub/"+name] = "x"
+	}
+	b := newBundler(t, bundle.Config{})
+	a := must(t, b, inline(files))
+	slices.Sort(a.Assets.LeftOut)
+	want := append(left, "pgp.txt")
+	slices.Sort(want)
+	if diff := cmp.Diff(want, a.Assets.LeftOut); diff != "" {
+		t.Error(diff)
+	}
+	if len(a.Assets.Files) != len(kept)+1 {
+		t.Errorf("%d files", len(a.Assets.Files))
+	}
+	for _, dir := range []string{".git", ".git/sub", ".env.d"} {
+		a, err := b.Bundle(t.Context(), inline(map[string]string{
+			"wrangler.jsonc": strings.Replace(config, `"pub"`, `"`+dir+`"`, 1), dir + "/config": "[remote]", dir + "/index.html": "x",
+		}))
+		if err == nil {
+			t.Errorf("%s was deployed: %v", dir, a.Assets.Files)
+		}
+	}
+	dirOnDisk := t.TempDir()
+	for name, content := range map[string]string{"wrangler.jsonc": config, "pub/index.html": "x", ".env": "A=secret"} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dirOnDisk, name)), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dirOnDisk, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("../.env", filepath.Join(dirOnDisk, "pub", "settings.txt")); err != nil {
+		t.Fatal(err)
+	}
+	a = must(t, newBundler(t, bundle.Config{Roots: []string{dirOnDisk}}), deploy.Source{ProjectDir: dirOnDisk})
+	if diff := cmp.Diff([]string{"settings.txt"}, a.Assets.LeftOut); diff != "" || len(a.Assets.Files) != 1 {
+		t.Errorf("%s %v", diff, a.Assets.Files)
+	}
 }
 
 func TestAllowedFiles(t *testing.T) {

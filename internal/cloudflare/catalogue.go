@@ -97,6 +97,7 @@ func Catalogue() []Entry {
 		{codeNoQueue, refused, true, "a binding or consumer names a queue that is not on the account", again},
 		{11004, refused, false, "the queue has a consumer already", "Use another queue, or deploy under the name of the Worker that consumes this one."},
 		{codeQueueExists, refused, false, "a queue of that name exists already", again},
+		{100127, deploy.CodeConfigInvalid, false, "a queue's consumer has settings that are not accepted", "Correct queues.consumers in the configuration at what the message names, then deploy again."},
 		{100402, deploy.CodeConfigInvalid, false, "the declared Durable Object exports do not fit what the Worker has", classes},
 		{100405, deploy.CodeConfigInvalid, false, "the declared Durable Object exports contradict each other", classes},
 		{100406, deploy.CodeConfigInvalid, false, "a binding needs a Durable Object export that is not there yet", classes},

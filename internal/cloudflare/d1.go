@@ -170,10 +170,11 @@ func (p *preparing) migrate(ctx context.Context, ids map[string]string, stage fu
 
 const doingMigrate = "applying a database's migrations"
 
-// apply applies the migrations of one database that it has not had, each as a step.
+// apply applies the migrations of one database that it has not had, each as a step. The
+// table of applied migrations has a name that holds nothing but letters, digits and
+// underscores, and is quoted, as wrangler does: it may be a word of SQL.
 func (p *preparing) apply(ctx context.Context, id string, d deploy.Database) (applied []string, err error) {
-	// A name of the configuration holds nothing but letters, digits and underscores.
-	table := nonEmpty(d.Table, "d1_migrations")
+	table := `"` + nonEmpty(d.Table, "d1_migrations") + `"`
 	create := "CREATE TABLE IF NOT EXISTS " + table + "(\n\t\tid         INTEGER PRIMARY KEY AUTOINCREMENT,\n\t\tname       TEXT UNIQUE,\n\t\tapplied_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP NOT NULL\n);"
 	if _, err := p.query(ctx, id, create, nil); err != nil {
 		return nil, err
@@ -188,7 +189,7 @@ func (p *preparing) apply(ctx context.Context, id string, d deploy.Database) (ap
 		}
 		err := act(ctx, p.c, deploy.StepApplyMigration, m.File, func() error { return p.applyOne(ctx, id, table, m) })
 		if err != nil {
-			return applied, p.migrationFailed(d, m, applied, err)
+			return applied, p.migrationFailed(d, m, applied, p.culprit(ctx, id, m.SQL, err), err)
 		}
 		applied = append(applied, m.Name)
 	}
@@ -231,8 +232,8 @@ func (p *preparing) applyOne(ctx context.Context, id, table string, m deploy.Mig
 	return err
 }
 
-// migrationFailed names the file and the API's words, which name what in it failed.
-func (p *preparing) migrationFailed(d deploy.Database, m deploy.Migration, applied []string, err error) error {
+// migrationFailed names the file, the statement where it is known, and the API's words.
+func (p *preparing) migrationFailed(d deploy.Database, m deploy.Migration, applied []string, at *statement, err error) error {
 	e := deploy.AsError(err)
 	if e.Code != deploy.CodeAPIRefused && e.Code != deploy.CodeMigrationFailed {
 		return err // about the moment or the account, not about the file
@@ -241,15 +242,17 @@ func (p *preparing) migrationFailed(d deploy.Database, m deploy.Migration, appli
 	if len(applied) > 0 {
 		before = strings.Join(applied, ", ") + " before it stays applied"
 	}
-	at := ""
-	if word := refusedWord(e.Message); word != "" {
-		if line := lineOf(m.SQL, word); line > 0 {
-			at = ":" + itoa(line)
-		}
+	where, words := m.File, ""
+	switch {
+	case at != nil:
+		line, which := at.place(e.Message)
+		where, words = m.File+":"+itoa(line), " "+which
+	case unfinished(m.SQL):
+		words = ", as its last statement does not end with a semicolon"
 	}
 	return deploy.Errorf(deploy.CodeMigrationFailed,
 		"Correct "+m.File+" and deploy again: it was rolled back as a whole, and the migrations after it have not run. The Worker that was live before still is.",
-		"the migration %s%s of the database %s failed (%s): %s", m.File, at, nonEmpty(d.Name, d.Binding), before, e.Message)
+		"the migration %s of the database %s failed%s (%s): %s", where, nonEmpty(d.Name, d.Binding), words, before, e.Message)
 }
 
 // query runs statements on a database and gives the rows of the first. Repeating those

@@ -48,3 +48,11 @@ func ParseChallenge(body []byte) (k, g int, err error) {
 func ObjectSteps(configured []deploy.ObjectStep, tag string) map[string]any {
 	return objectSteps(configured, tag)
 }
+
+// Statements gives the statements of a text of SQL, and the lines that they begin on.
+func Statements(sql string) (texts []string, lines []int) {
+	for _, s := range statements(sql) {
+		texts, lines = append(texts, s.text), append(lines, s.line)
+	}
+	return texts, lines
+}

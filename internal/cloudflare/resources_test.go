@@ -180,9 +180,11 @@ func (s *resourceServer) query(sql string) http.HandlerFunc {
 		for i, name := range s.applied {
 			rows = append(rows, map[string]any{"id": i + 1, "name": name})
 		}
+	case strings.Contains(sql, "hourglass_no_such_table") && !(s.badSQL != "" && strings.Contains(sql, s.badSQL)):
+		return refusal(400, 7500, "no such table: hourglass_no_such_table: SQLITE_ERROR")
 	case s.badSQL != "" && strings.Contains(sql, s.badSQL):
 		return refusal(400, 7500, `near "`+s.badSQL+`": syntax error at offset 1: SQLITE_ERROR`)
-	case strings.Contains(sql, "INSERT INTO d1_migrations (name) VALUES ('"):
+	case strings.Contains(sql, "INSERT INTO \"d1_migrations\" (name) VALUES ('"):
 		_, rest, _ := strings.Cut(sql, "VALUES ('")
 		name, _, _ := strings.Cut(rest, "')")
 		name = strings.ReplaceAll(name, "''", "'")
@@ -314,7 +316,7 @@ func TestMigrationFails(t *testing.T) {
 	s.badSQL = "b (x)"
 	c := s.newClient(t)
 	_, err := c.Prepare(t.Context(), account(), app(), nil)
-	wantError(t, err, deploy.CodeMigrationFailed, "migrations/0002_it's.sql:2")
+	wantError(t, err, deploy.CodeMigrationFailed, "migrations/0002_it's.sql:2 of the database notes failed at the statement \"CREATE TABLE b (x);\"")
 	if e := deploy.AsError(err); !strings.Contains(e.Message, "0001_a.sql before it stays applied") || !strings.Contains(e.Next, "rolled back") {
 		t.Errorf("%s %s", e.Message, e.Next)
 	}

@@ -19,6 +19,9 @@ func (r *run) account(ctx context.Context) error {
 
 // mayMakeAccount is everything that can speak against another account.
 func (r *run) mayMakeAccount(ctx context.Context) error {
+	if err := standsAlone(r.art); err != nil {
+		return err
+	}
 	if err := r.s.termsAccepted(ctx, r.c); err != nil {
 		return err
 	}

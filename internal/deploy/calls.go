@@ -15,6 +15,36 @@ type Caller struct {
 	Client string
 	// TraceID is the trace that the call belongs to (W3C), 32 hex digits; "" for none.
 	TraceID string
+	// Scopes are what the credential allows; nil is the local user, who may do everything.
+	Scopes []Scope
+}
+
+// Scope is one thing that a credential may allow.
+type Scope string
+
+// The scopes. ScopeDeploy includes ScopeRead: who deploys sees what came of it. What the
+// operator switched off (read-only) no scope switches on.
+const (
+	ScopeRead    Scope = "read"    // bundle, status
+	ScopeDeploy  Scope = "deploy"  // deploy_temporary, request_claim
+	ScopeApprove Scope = "approve" // decide about claims
+	ScopeOperate Scope = "operate" // see and end what others have live
+)
+
+// Scopes lists every scope there is.
+func Scopes() []Scope { return []Scope{ScopeRead, ScopeDeploy, ScopeApprove, ScopeOperate} }
+
+// May tells whether the caller's credential allows s.
+func (c Caller) May(s Scope) bool {
+	if c.Scopes == nil {
+		return true
+	}
+	for _, have := range c.Scopes {
+		if have == s || have == ScopeDeploy && s == ScopeRead {
+			return true
+		}
+	}
+	return false
 }
 
 // Expect is what the caller wants the live Worker to answer.

@@ -45,6 +45,7 @@ func Codes() []CodeInfo {
 		{CodeAccountLost, "the API does not know the account any more", "deploy with fresh: true", false},
 		{CodeTermsNeeded, "a human has not accepted Cloudflare's terms", "ask the user to run mcp-server setup", false},
 		{CodeReadOnly, "the operator allows looking only", "tell the user", false},
+		{CodeScopeMissing, "the credential of this client does not allow it", "tell the user which scope is missing", false},
 		{CodeIdempotency, "an idempotency key came with other arguments", "use a new key for a new call", false},
 		{CodeBusy, "another call holds what this one needs", "the same call after the time that is named", true},
 		{CodeCancelled, "the caller gave up", "call again if it is still wanted", true},

@@ -45,6 +45,7 @@ const (
 	CodeAccountLost     Code = "account_lost"        // the API does not know the account any more
 	CodeTermsNeeded     Code = "terms_not_accepted"  // a human has not accepted Cloudflare's terms
 	CodeReadOnly        Code = "read_only"           // the operator allows looking only
+	CodeScopeMissing    Code = "scope_missing"       // the caller's credential does not allow it
 	CodeIdempotency     Code = "idempotency_conflict"
 	CodeBusy            Code = "busy"
 	CodeCancelled       Code = "cancelled"

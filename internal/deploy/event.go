@@ -24,6 +24,7 @@ const (
 	NoticeFreeze        = "freeze"         // an operator stopped or allowed deployments
 	NoticeAccountLost   = "account_lost"   // the API does not know an account any more
 	NoticeTermsAccepted = "terms_accepted"
+	NoticePruned        = "pruned" // records were kept long enough; Data "indexes" names them
 )
 
 // Event is one record of the audit log. It never holds a secret. Empty members are

@@ -174,6 +174,25 @@ func preflightResources(a *Artifact) error {
 	return nil
 }
 
+// standsAlone refuses, before an account is made, what binds to another Worker: on a new
+// account there is none.
+func standsAlone(a *Artifact) error {
+	for _, b := range a.Bindings {
+		other := ""
+		switch b.Type() {
+		case "service":
+			other, _ = b["service"].(string)
+		case "durable_object_namespace":
+			other, _ = b["script_name"].(string)
+		}
+		if other != "" && other != a.Name {
+			return Errorf(CodeConfigInvalid, "Deploy the Worker "+other+" first, then this one with the session_id of that result. Nothing was spent.",
+				"the binding %s is to the Worker %s, which a new account does not have", b.Name(), other)
+		}
+	}
+	return nil
+}
+
 func tooMany(what string, n, most int, next string) *Error {
 	return Errorf(CodeNotSupported, next+" Nothing was spent.", "the configuration has %d %s; a temporary account has at most %d", n, what, most)
 }

@@ -147,3 +147,44 @@ func TestResourcesSurviveTheStore(t *testing.T) {
 		t.Errorf("%v %v", r.Classes(), back.Classes())
 	}
 }
+
+// bound bundles with a binding to other Workers.
+type bound struct {
+	bundler
+	binding deploy.Binding
+}
+
+func (b bound) Bundle(ctx context.Context, src deploy.Source) (*deploy.Artifact, error) {
+	a, err := b.bundler.Bundle(ctx, src)
+	if err != nil {
+		return nil, err
+	}
+	a.Bindings = []deploy.Binding{b.binding}
+	return a, a.Seal()
+}
+
+// TestBoundToNothing: on a new account there is no other Worker, which is known before
+// there is one.
+func TestBoundToNothing(t *testing.T) {
+	for _, b := range []deploy.Binding{
+		{"name": "B", "type": "service", "service": "other"},
+		{"name": "B", "type": "durable_object_namespace", "class_name": "Room", "script_name": "other"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			s := w.service(func(c *deploy.Config) { c.Bundler = bound{binding: b} })
+			_, err := s.Deploy(t.Context(), me, worker("200 x"))
+			if e := deploy.AsError(err); e == nil || e.Code != deploy.CodeConfigInvalid || !strings.Contains(e.Message, "Worker other") || !strings.Contains(e.Next, "session_id") || w.provisions != 0 {
+				t.Errorf("%v, %d accounts", err, w.provisions)
+			}
+			// Into an account that exists it goes: the API knows what is there.
+			first := must(t, w.service(), worker("200 other"))
+			req := worker("200 x")
+			req.SessionID = first.SessionID
+			must(t, s, req)
+			if w.provisions != 1 {
+				t.Errorf("%d accounts", w.provisions)
+			}
+		})
+	}
+}

@@ -119,9 +119,11 @@ func (r *run) preflight() (err error) {
 	if err != nil {
 		return err
 	}
-	r.warn = append(append(r.warn, r.art.Warnings...), warnings...)
-	r.secrets, err = r.s.secrets(r.art)
-	return err
+	if r.secrets, err = r.s.secrets(r.art); err != nil {
+		return err
+	}
+	r.warn = append(append(append(r.warn, r.art.Warnings...), warnings...), shortSecrets(r.art, r.secrets)...)
+	return nil
 }
 
 // reread looks at the session again in its turn: what was seen before may be over by

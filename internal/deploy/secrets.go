@@ -1,6 +1,9 @@
 package deploy
 
-import "slices"
+import (
+	"fmt"
+	"slices"
+)
 
 // FromEnv is the key under which a secret binding of an artifact names the variable
 // that its value is taken from. The value itself is never part of an artifact.
@@ -45,6 +48,20 @@ func (s *Service) secrets(a *Artifact) (map[string]string, error) {
 		values[b.Name()] = value
 	}
 	return values, nil
+}
+
+// shortSecrets warns of values that the Redactor does not take for secrets.
+func shortSecrets(a *Artifact, values map[string]string) (warnings []string) {
+	for _, b := range a.Bindings {
+		value, _ := b["text"].(string)
+		if b.fromEnv() != "" {
+			value = values[b.Name()]
+		}
+		if b.Type() == "secret_text" && value != "" && len(value) < minSecret {
+			warnings = append(warnings, fmt.Sprintf("The secret %s has less than %d bytes, too few to be told from ordinary words: it is not hidden where the Worker's answers and logs are shown.", b.Name(), minSecret))
+		}
+	}
+	return warnings
 }
 
 // withSecrets gives the bindings with the values in place of their names.

@@ -26,6 +26,22 @@ func (s secretive) Bundle(ctx context.Context, src deploy.Source) (*deploy.Artif
 	return a, a.Seal()
 }
 
+// TestShortSecrets: what can't be hidden is said to be so.
+func TestShortSecrets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		s := w.service(func(c *deploy.Config) {
+			c.Bundler = secretive{}
+			c.Secrets = func(string) (string, bool) { return "1234567", true }
+		})
+		res := must(t, s, worker("200 x"))
+		said := strings.Join(res.Warnings, " ")
+		if !strings.Contains(said, "KEY has less than 8 bytes") || strings.Contains(said, "1234567") || strings.Count(said, "less than 8") != 1 {
+			t.Errorf("%q", said)
+		}
+	})
+}
+
 func TestSecretsByReference(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

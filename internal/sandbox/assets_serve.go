@@ -245,12 +245,7 @@ func (s *Sandbox) blobOf(v *version, hash string) (blob, bool) {
 
 // openAssets listens for the runtimes' ASSETS bindings on a unix socket of the sandbox.
 func (s *Sandbox) openAssets() error {
-	dir, remove, err := workerd.NewDir(privateDir())
-	if err != nil {
-		return err
-	}
-	s.removeDir = remove
-	s.assetSocket = filepath.Join(dir, "assets")
+	s.assetSocket = filepath.Join(s.root, "assets")
 	l, err := net.Listen("unix", s.assetSocket)
 	if err != nil {
 		return err

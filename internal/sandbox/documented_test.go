@@ -49,14 +49,14 @@ func TestDocumentedUse(t *testing.T) {
 		o := on{t, o.s, o.g}
 		o.deploy("service", `import { WorkerEntrypoint, RpcTarget } from "cloudflare:workers";
 class Adder extends RpcTarget { constructor(by) { super(); this.by = by; } add(n) { return n + this.by; } }
-export class Named extends WorkerEntrypoint { hello(who) { return "named " + who + " " + this.env.OWN; } adder(by) { return new Adder(by); } }
+export class Named extends WorkerEntrypoint { hello(who) { return "named " + who + " " + this.env.OWN + " " + this.ctx.props.team; } adder(by) { return new Adder(by); } }
 export default class extends WorkerEntrypoint { async fetch(r) { return new Response("fetched " + new URL(r.url).pathname); } async sum(a, b) { return a + b; } }`,
 			bindings(map[string]any{"name": "OWN", "type": "plain_text", "text": "own"}))
 		host := o.deploy("caller", `export default { async fetch(request, env) {
   using adder = await env.NAMED.adder(5);
   return new Response([await (await env.SVC.fetch("https://x/path")).text(), await env.SVC.sum(1, 2), await env.NAMED.hello("you"), await adder.add(2)].join("|"));
-} };`, bindings(map[string]any{"name": "SVC", "type": "service", "service": "service"}, map[string]any{"name": "NAMED", "type": "service", "service": "service", "entrypoint": "Named"}))
-		o.want(host, "/", "fetched /path|3|named you own|7")
+} };`, bindings(map[string]any{"name": "SVC", "type": "service", "service": "service"}, map[string]any{"name": "NAMED", "type": "service", "service": "service", "entrypoint": "Named", "props": map[string]any{"team": "red"}}))
+		o.want(host, "/", "fetched /path|3|named you own red|7")
 	})
 	t.Run("durable objects", func(t *testing.T) {
 		o := on{t, o.s, o.g}

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"io"
@@ -262,6 +263,21 @@ type pair struct {
 	raw           []byte
 }
 
+// check holds a pair against what a namespace takes, and puts its metadata on one line:
+// it travels in a header.
+func (p *pair) check() error {
+	if p.Key == "" || p.Key == "." || p.Key == ".." || len(p.Key) > 512 {
+		return refuse(http.StatusBadRequest, 10022, "put: 'a key must have 1 to 512 bytes and not be . or ..'")
+	}
+	var line bytes.Buffer
+	if len(p.Metadata) > 0 && json.Compact(&line, p.Metadata) != nil {
+		return refuse(http.StatusBadRequest, 10012, "put: 'metadata must be valid json'")
+	}
+	p.Metadata = line.Bytes()
+	return nil
+}
+
+// putPair writes a pair that was checked.
 func (c *call) putPair(n *namespace, p pair) error {
 	q := url.Values{"urlencoded": {"true"}}
 	if p.Expiration != 0 {
@@ -269,9 +285,6 @@ func (c *call) putPair(n *namespace, p pair) error {
 	}
 	if p.ExpirationTTL != 0 {
 		q.Set("expiration_ttl", strconv.FormatInt(p.ExpirationTTL, 10))
-	}
-	if p.Key == "" || p.Key == "." || p.Key == ".." || len(p.Key) > 512 {
-		return refuse(http.StatusBadRequest, 10022, "put: 'a key must have 1 to 512 bytes and not be . or ..'")
 	}
 	header := http.Header{}
 	if len(p.Metadata) > 0 && string(p.Metadata) != "null" {
@@ -324,6 +337,9 @@ func putValue(c *call) (answer, error) {
 			return answer{}, err
 		}
 	}
+	if err := p.check(); err != nil {
+		return answer{}, err
+	}
 	return answer{}, c.putPair(n, p)
 }
 
@@ -347,9 +363,6 @@ func (p *pair) fromForm(boundary string) error {
 		case "value":
 			p.raw = content
 		case "metadata":
-			if !json.Valid(content) {
-				return refuse(http.StatusBadRequest, 10012, "put: 'metadata must be valid json'")
-			}
 			p.Metadata = content
 		}
 	}
@@ -397,6 +410,9 @@ func putBulk(c *call) (answer, error) {
 	}
 	for i := range pairs {
 		p := &pairs[i]
+		if err := p.check(); err != nil {
+			return answer{}, err
+		}
 		p.raw = []byte(p.Value)
 		if p.Base64 {
 			if p.raw, err = base64.StdEncoding.DecodeString(p.Value); err != nil {

@@ -131,6 +131,38 @@ func (a *account) objectBinding(script string, v *version, b binding) error {
 	return nil
 }
 
+// class is what the class behind a namespace is called now; "" when it is no more. v may
+// be nil.
+func (v *version) class(id string) string {
+	if v != nil {
+		for name, of := range v.classes {
+			if of == id {
+				return name
+			}
+		}
+	}
+	return ""
+}
+
+// keepsBound refuses a version that deletes a class which another Worker is bound to.
+func (a *account) keepsBound(sc *script, v *version) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for name, other := range a.scripts {
+		d := other.deployed()
+		if other == sc || d == nil {
+			continue
+		}
+		for _, b := range d.bindings {
+			id := b.str("namespace_id")
+			if b.str("type") == "durable_object_namespace" && b.str("script_name") == sc.name && sc.deployed().class(id) != "" && v.class(id) == "" {
+				return refuse(http.StatusBadRequest, 10064, "Cannot delete the class '%s': the Worker '%s' is bound to it (%s)", sc.deployed().class(id), name, b.str("name"))
+			}
+		}
+	}
+	return nil
+}
+
 // hasObjects tells whether any of these versions has Durable Objects. Then two
 // processes may not run at once: both would open the same files.
 func hasObjects(set map[string]*version) bool {

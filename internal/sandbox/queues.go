@@ -218,9 +218,9 @@ func (q *queueProcess) advance(ctx context.Context, by time.Duration) {
 	}
 }
 
-// producer takes what a Worker sends to a queue. It holds a send back while the
-// process starts anew.
-func (a *account) producer(id string) http.Handler {
+// producer takes what a Worker sends to a queue, which may have been deleted since, or
+// made again. It holds a send back while the process starts anew.
+func (a *account) producer(name string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxMessageBody))
 		if err != nil {
@@ -234,13 +234,18 @@ func (a *account) producer(id string) http.Handler {
 			}
 		}
 		a.mu.Lock()
-		q := a.queueByID(id)
-		if q != nil && q.delay > 0 && header.Get("X-Msg-Delay-Secs") == "" {
-			header.Set("X-Msg-Delay-Secs", fmt.Sprint(q.delay))
+		q, id := a.queueNamed(name), ""
+		if q != nil {
+			id = q.id
+			if q.delay > 0 && header.Get("X-Msg-Delay-Secs") == "" {
+				header.Set("X-Msg-Delay-Secs", fmt.Sprint(q.delay))
+			}
 		}
 		a.mu.Unlock()
-		if q == nil {
-			http.Error(w, "the queue was deleted", http.StatusNotFound)
+		if id == "" {
+			w.Header().Set("CF-Queues-Error-Code", "10104")
+			w.Header().Set("CF-Queues-Error-Cause", "Queue does not exist")
+			w.WriteHeader(http.StatusNotFound)
 			return
 		}
 		got, err := a.askQueue(r.Context(), id, r.Method, r.URL.RequestURI(), header, raw)
@@ -368,9 +373,19 @@ type queueSettings struct {
 	} `json:"settings"`
 }
 
-func postQueue(c *call) (answer, error) {
-	var in queueSettings
+func (c *call) queueBody() (in queueSettings, err error) {
 	if err := c.body(&in); err != nil {
+		return in, err
+	}
+	if in.Settings.Delay != nil {
+		return in, checkDelay(*in.Settings.Delay)
+	}
+	return in, nil
+}
+
+func postQueue(c *call) (answer, error) {
+	in, err := c.queueBody()
+	if err != nil {
 		return answer{}, err
 	}
 	if !validName(in.Name) {
@@ -439,8 +454,8 @@ func getQueue(c *call) (answer, error) {
 }
 
 func patchQueue(c *call) (answer, error) {
-	var in queueSettings
-	if err := c.body(&in); err != nil {
+	in, err := c.queueBody()
+	if err != nil {
 		return answer{}, err
 	}
 	return c.onQueue(func(q *queue) (any, bool, error) {
@@ -482,6 +497,9 @@ func (c *call) consumerBody() (*consumer, error) {
 	k := &consumer{id: randomHex(16), kind: in.Type, script: in.Script, settings: in.Settings, deadLetter: in.DeadLetter, createdAt: c.s.clock.Now()}
 	if k.settings == nil {
 		k.settings = map[string]any{}
+	}
+	if err := checkSettings(k.settings); err != nil {
+		return nil, err
 	}
 	switch k.kind {
 	case "worker":
@@ -566,6 +584,11 @@ func postMessages(c *call) (answer, error) {
 	c.acct.mu.Unlock()
 	if !known {
 		return answer{}, errNoQueue(id)
+	}
+	for _, m := range in.Messages { // all or none
+		if err := checkDelay(m.Delay); err != nil {
+			return answer{}, err
+		}
 	}
 	for _, m := range in.Messages {
 		format, body := "json", []byte(m.Body)

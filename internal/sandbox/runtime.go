@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -159,7 +160,7 @@ func (a *account) try(ctx context.Context, sc *script, v *version, set map[strin
 	if err != nil || cfg == nil {
 		return err
 	}
-	scratch, remove, err := workerd.NewDir(privateDir())
+	scratch, remove, err := workerd.NewDir(a.s.root)
 	if err != nil {
 		return err
 	}
@@ -236,7 +237,7 @@ func (a *account) start(ctx context.Context, set map[string]*version) (*workerd.
 
 // config is how a set of versions is run; nil when none of them has code.
 func (a *account) config(ctx context.Context, set map[string]*version) (*workerd.Config, error) {
-	cfg := workerd.Config{Dir: privateDir(), OnTail: a.onTail, AllowPrivate: a.s.cfg.AllowPrivateNetwork}
+	cfg := workerd.Config{Dir: a.s.root, OnTail: a.onTail, AllowPrivate: a.s.cfg.AllowPrivateNetwork}
 	for _, name := range slices.Sorted(maps.Keys(set)) {
 		if set[name].main == "" {
 			continue
@@ -292,7 +293,12 @@ func (a *account) worker(ctx context.Context, name string, set map[string]*versi
 				return w, err
 			}
 		case "durable_object_namespace":
-			rb.Kind, rb.Worker, rb.Class = workerd.Objects, b.str("script_name"), b.str("class_name")
+			owner := cmp.Or(b.str("script_name"), name)
+			class := set[owner].class(b.str("namespace_id"))
+			if class == "" {
+				continue // it was deleted: the Worker finds no such binding
+			}
+			rb.Kind, rb.Worker, rb.Class = workerd.Objects, owner, class
 		case "plain_text", "secret_text":
 			rb.Kind, rb.Value = workerd.Text, b.str("text")
 		case "json":
@@ -300,14 +306,7 @@ func (a *account) worker(ctx context.Context, name string, set map[string]*versi
 		case "version_metadata":
 			rb.Kind, rb.Value = workerd.JSON, stringify(map[string]any{"id": v.id, "tag": v.tag(), "timestamp": stamp(v.createdAt)})
 		case "service":
-			target := set[b.str("service")]
-			if target == nil || target.main == "" {
-				return w, refuse(http.StatusBadRequest, 10144, "the service binding %q names the Worker %q, which is not on this account", rb.Name, b.str("service"))
-			}
-			rb.Kind, rb.Worker, rb.Entrypoint = workerd.Service, b.str("service"), b.str("entrypoint")
-			if rb.Entrypoint == "default" {
-				rb.Entrypoint = ""
-			}
+			a.serviceBinding(b, &rb, set[b.str("service")])
 		case "assets":
 			if v.assets == nil {
 				return w, refuse(http.StatusBadRequest, 10021, "the binding %q is for assets, but the upload has none", rb.Name)
@@ -322,16 +321,30 @@ func (a *account) worker(ctx context.Context, name string, set map[string]*versi
 	return w, nil
 }
 
+// serviceBinding leads a binding to another Worker; target is what serves of that, nil
+// when it was deleted. What was deleted must not keep the account's others from running.
+func (a *account) serviceBinding(b binding, rb *workerd.Binding, target *version) {
+	switch {
+	case target == nil:
+		rb.Kind, rb.Handler = workerd.External, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	case target.main == "": // static files alone
+		rb.Kind, rb.Socket = workerd.External, a.s.assetSocket
+		rb.Headers = map[string]string{assetHeader: a.id + "/" + target.id}
+	default:
+		rb.Kind, rb.Worker, rb.Entrypoint = workerd.Service, b.str("service"), b.str("entrypoint")
+		if rb.Entrypoint == "default" {
+			rb.Entrypoint = ""
+		}
+		if b["props"] != nil {
+			rb.Props = stringify(b["props"])
+		}
+	}
+}
+
 // storeBinding leads a binding to the account's stores.
 func (a *account) storeBinding(ctx context.Context, b binding, rb *workerd.Binding) error {
 	if b.str("type") == "queue" {
-		a.mu.Lock()
-		q := a.queueNamed(b.str("queue_name"))
-		a.mu.Unlock()
-		if q == nil {
-			return refuse(http.StatusBadRequest, 11000, "Queue '%s' does not exist (binding %q)", b.str("queue_name"), rb.Name)
-		}
-		rb.Kind, rb.Handler = workerd.Queue, a.producer(q.id)
+		rb.Kind, rb.Handler = workerd.Queue, a.producer(b.str("queue_name"))
 		return nil
 	}
 	if _, err := a.storage(ctx); err != nil {

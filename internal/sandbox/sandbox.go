@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"sync"
 	"time"
 
@@ -72,7 +71,8 @@ type Sandbox struct {
 	manifests  map[string]*assetSession // by completion jwt
 
 	bin         func() (workerd.Binary, error) // once
-	removeDir   func()                         // of our own socket
+	root        string                         // the folder of all sockets and data
+	removeRoot  func()
 	assetSocket string
 	urls        URLs
 	dash        string // address of the claim page
@@ -150,6 +150,10 @@ func (s *Sandbox) Start(ctx context.Context) error {
 	s.ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	workerd.Sweep("")
 	s.bin = sync.OnceValues(func() (workerd.Binary, error) { return s.cfg.Workerd(s.ctx) })
+	var err error
+	if s.root, s.removeRoot, err = workerd.NewRoot(); err != nil {
+		return errors.Join(fmt.Errorf("sandbox: a folder: %w", err), s.Close())
+	}
 	if err := s.openAssets(); err != nil {
 		return errors.Join(fmt.Errorf("sandbox: a socket for assets: %w", err), s.Close())
 	}
@@ -223,8 +227,8 @@ func (s *Sandbox) Close() error {
 			a.end()
 		}
 		s.serving.Wait()
-		if s.removeDir != nil {
-			s.removeDir()
+		if s.removeRoot != nil {
+			s.removeRoot()
 		}
 	})
 	return nil
@@ -287,6 +291,3 @@ func (s *Sandbox) endExpired() {
 		a.end()
 	}
 }
-
-// privateDir is where runtimes keep their sockets; short, for the limit on their paths.
-func privateDir() string { return os.TempDir() }

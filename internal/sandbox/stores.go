@@ -60,7 +60,7 @@ func (a *account) homeLocked() (string, error) {
 	if st.home != "" {
 		return st.home, nil
 	}
-	dir, remove, err := workerd.NewDir(privateDir())
+	dir, remove, err := workerd.NewDir(a.s.root)
 	if err != nil {
 		return "", err
 	}
@@ -150,7 +150,7 @@ func (a *account) startOurs(ctx context.Context, workers ...workerd.Worker) (*wo
 	if err != nil {
 		return nil, refuse(http.StatusServiceUnavailable, 10001, "the sandbox has no runtime: %v", err)
 	}
-	return workerd.Start(ctx, workerd.Config{Binary: bin.Path, Dir: privateDir(), Workers: workers, NoNetwork: true, Experimental: true})
+	return workerd.Start(ctx, workerd.Config{Binary: bin.Path, Dir: a.s.root, Workers: workers, NoNetwork: true, Experimental: true})
 }
 
 // closeStores ends the stores' processes and removes all data.

@@ -172,6 +172,9 @@ func (a *account) newVersion(sc *script, md *metadata, modules []module, before 
 	if v.bindings, err = resolveBindings(md, before); err != nil {
 		return nil, err
 	}
+	if err := a.keepsBound(sc, v); err != nil {
+		return nil, err
+	}
 	return v, a.checkBindings(sc.name, v)
 }
 
@@ -184,7 +187,7 @@ func (a *account) checkBindings(script string, v *version) error {
 			}
 			continue
 		}
-		kept, err := a.resourceBinding(b)
+		kept, err := a.resourceBinding(script, b)
 		if err != nil {
 			return err
 		}
@@ -195,7 +198,7 @@ func (a *account) checkBindings(script string, v *version) error {
 
 // resourceBinding gives a binding as the API shows it, or says that what it names is
 // not there; the codes are the live API's.
-func (a *account) resourceBinding(b binding) (binding, error) {
+func (a *account) resourceBinding(script string, b binding) (binding, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch b.str("type") {
@@ -209,6 +212,11 @@ func (a *account) resourceBinding(b binding) (binding, error) {
 			return nil, refuse(http.StatusBadRequest, 10181, "D1 binding '%s' references database '%s' which was not found", b.str("name"), id)
 		}
 		return binding{"name": b["name"], "type": "d1", "id": id, "database_id": id}, nil
+	case "service":
+		target := a.scripts[b.str("service")]
+		if b.str("service") != script && (target == nil || target.deployed() == nil) {
+			return nil, refuse(http.StatusBadRequest, 10144, "the service binding %q names the Worker %q, which is not on this account", b.str("name"), b.str("service"))
+		}
 	case "queue":
 		if a.queueNamed(b.str("queue_name")) == nil {
 			return nil, refuse(http.StatusBadRequest, 11000, "Queue '%s' does not exist (binding %q)", b.str("queue_name"), b.str("name"))

@@ -20,6 +20,7 @@ import (
 // from which the schemas derive.
 type tool[In any, Out output] struct {
 	name, title, description string
+	scope                    deploy.Scope // what a credential must allow
 	hints                    hints
 	run                      func(ctx context.Context, c *call, in In) (Out, error)
 }
@@ -38,13 +39,29 @@ type call struct {
 	stages  *stages
 	watched deploy.Observed
 	answers *answers
-	// What the log line says of the call.
-	session, runID, jobID string
+	// What the log line says of the call: the run and job that count, and what the model
+	// said of them where it does not count.
+	session, runID, jobID      string
+	claimedRunID, claimedJobID string
 }
 
-// about notes which session, run and job the call is about.
-func (c *call) about(session, runID, jobID string) {
+// The labels of a credential that say which run and job it was made for.
+const (
+	labelRun = "run_id"
+	labelJob = "job_id"
+)
+
+// about notes which session, run and job the call is about, and gives the run and job
+// that count: the credential's, where it names them, else what the model says.
+func (c *call) about(session, runID, jobID string) (run, job string) {
 	c.session, c.runID, c.jobID = session, runID, jobID
+	if trusted := c.caller.Labels[labelRun]; trusted != "" {
+		c.runID, c.claimedRunID = trusted, runID
+	}
+	if trusted := c.caller.Labels[labelJob]; trusted != "" {
+		c.jobID, c.claimedJobID = trusted, jobID
+	}
+	return c.runID, c.jobID
 }
 
 // define wraps a tool for mcp-go. The wrapper decodes strictly, recovers, shapes results
@@ -69,7 +86,9 @@ func define[In any, Out output](d *door, t tool[In, Out]) server.ServerTool {
 			c.stages.close()
 			result, outcome := d.reply(out, err)
 			watched.End(outcome, result.IsError)
-			d.log(c, outcome, err, time.Since(began))
+			took := time.Since(began)
+			d.log(c, outcome, err, took)
+			c.report(ctx, outcome, took)
 			return result, nil
 		},
 	}
@@ -83,6 +102,9 @@ func perform[In any, Out output](ctx context.Context, c *call, t tool[In, Out]) 
 			out, err = nil, &panicError{value: p, stack: debug.Stack()}
 		}
 	}()
+	if err := c.allowed(t.scope); err != nil {
+		return nil, err
+	}
 	var in In
 	raw, err := rawArguments(c.request)
 	if err != nil {
@@ -185,11 +207,13 @@ func (d *door) log(c *call, outcome string, err error, took time.Duration) {
 	}
 	ev = ev.Str("tool", c.tool).Str("outcome", outcome).Int64("ms", took.Milliseconds())
 	for _, f := range []struct{ name, value string }{
+		{"principal", c.caller.Principal},
 		{"session", c.session},
 		{"run_id", c.runID},
 		{"job_id", c.jobID},
 		{"client", c.caller.Client},
-		{"principal", c.caller.Principal},
+		{"claimed_run_id", c.claimedRunID},
+		{"claimed_job_id", c.claimedJobID},
 		{"trace_id", c.caller.TraceID},
 	} {
 		if f.value != "" {

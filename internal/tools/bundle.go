@@ -53,6 +53,7 @@ func bundleTool(svc Service) tool[bundleInput, *bundleOutput] {
 			"Give exactly one of project_dir and files. No account is used; nothing is written to the project. " +
 			"Returns bundle_id for deploy_temporary, sizes, and diagnostics (file, line, column) to fix. " +
 			"To go live call deploy_temporary directly: it bundles too.",
+		scope: deploy.ScopeRead,
 		hints: hints{readOnly: true, idempotent: true},
 		run: func(ctx context.Context, c *call, in bundleInput) (*bundleOutput, error) {
 			src, err := in.source()

@@ -37,6 +37,7 @@ func claimTool(svc Service) tool[claimInput, *claimOutput] {
 			"Call it only when the user wants to keep what works. Returns at once: relay tell_user, then stop; do not poll. " +
 			"Deploys to the session are frozen until the human decides. " +
 			"Cloudflare's claim URL is for the human alone: never ask for it or look for it.",
+		scope: deploy.ScopeDeploy,
 		hints: hints{idempotent: true, openWorld: true},
 		run: func(ctx context.Context, c *call, in claimInput) (*claimOutput, error) {
 			c.about(in.SessionID, "", "")

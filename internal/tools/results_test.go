@@ -356,7 +356,7 @@ func TestLogLine(t *testing.T) {
 	delete(first, "ms")
 	want := map[string]any{
 		"level": "info", "message": "tool call", "tool": "deploy_temporary", "outcome": "ok", "client": "test-client 0.1",
-		"session": sampleDeploy().SessionID, "run_id": "run-1", "job_id": "job-2", "principal": "local",
+		"principal": "local", "session": sampleDeploy().SessionID, "run_id": "run-1", "job_id": "job-2",
 	}
 	if diff := cmp.Diff(want, first); diff != "" {
 		t.Error(diff)

@@ -76,6 +76,7 @@ func statusTool(svc Service) tool[statusInput, *statusOutput] {
 			"Without session_id: all your sessions, so a lost session_id is found again. " +
 			"Use it when a deployment was not_yet serving, after a pause, or before you say that a URL works. " +
 			"Don't poll while claim is awaiting_human.",
+		scope: deploy.ScopeRead,
 		hints: hints{readOnly: true, idempotent: true, openWorld: true},
 		run: func(ctx context.Context, c *call, in statusInput) (*statusOutput, error) {
 			c.about(in.SessionID, "", "")

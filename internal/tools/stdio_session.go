@@ -26,6 +26,7 @@ type stdioSession struct {
 	info    mcp.Implementation
 	caps    mcp.ClientCapabilities
 	version string
+	level   mcp.LoggingLevel
 	lastID  int64
 	waiting map[int64]chan answer
 }
@@ -40,12 +41,13 @@ var (
 	_ server.SessionWithClientInfo      = (*stdioSession)(nil)
 	_ server.SessionWithElicitation     = (*stdioSession)(nil)
 	_ server.SessionWithProtocolVersion = (*stdioSession)(nil)
+	_ server.SessionWithLogging         = (*stdioSession)(nil)
 	_ notifier                          = (*stdioSession)(nil)
 )
 
 func newStdioSession(out io.Writer, fail context.CancelCauseFunc) *stdioSession {
 	return &stdioSession{
-		out: out, fail: fail, queue: make(chan mcp.JSONRPCNotification, 64), waiting: map[int64]chan answer{},
+		out: out, fail: fail, level: mcp.LoggingLevelEmergency, queue: make(chan mcp.JSONRPCNotification, 64), waiting: map[int64]chan answer{},
 	}
 }
 
@@ -101,6 +103,20 @@ func (s *stdioSession) SetProtocolVersion(v string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.version = v
+}
+
+// GetLogLevel is from which level on the client wants log messages.
+func (s *stdioSession) GetLogLevel() mcp.LoggingLevel {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.level
+}
+
+// SetLogLevel is called by mcp-go.
+func (s *stdioSession) SetLogLevel(level mcp.LoggingLevel) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.level = level
 }
 
 // Notify sends a notification before it returns.

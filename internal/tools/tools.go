@@ -34,6 +34,9 @@ type Config struct {
 	Caller func(ctx context.Context) deploy.Caller
 	// Observer watches the calls, for traces and metrics; nil: nobody does.
 	Observer deploy.Observer
+	// ManyCallers says that callers differ in what their credentials allow: each sees the
+	// tools that it may call, and clients keep the list to themselves.
+	ManyCallers bool
 	// Logger gets one line a call. It must not write to the protocol's stdout.
 	Logger zerolog.Logger
 	// ReadOnly adds to the server's instructions that deploying is off; the refusing is
@@ -67,16 +70,27 @@ func New(cfg Config) (*server.MCPServer, error) {
 		cfg.AskTimeout = 5 * time.Minute
 	}
 	d := &door{cfg: cfg, redact: cfg.Service.Redactor(), asked: newAskBook(cfg.Now)}
-	srv := server.NewMCPServer("hourglass", cfg.Version,
+	options := []server.ServerOption{
 		server.WithTitle("Hourglass"),
 		server.WithInstructions(instructions(cfg.ReadOnly)),
 		server.WithToolCapabilities(false),
-		server.WithResourceCapabilities(false, false),
-		// The list is the same for everybody and for the life of the process.
-		server.WithMethodCacheHints(mcp.MethodToolsList, time.Hour.Milliseconds(), mcp.CacheScopePublic),
-	)
+		server.WithResourceCapabilities(true, false),
+		server.WithPromptCapabilities(false),
+		server.WithCompletions(),
+		server.WithPromptCompletionProvider(completions{d}),
+		server.WithLogging(), // deprecated in 2026-07-28, asked for by clients from before
+		server.WithMethodCacheHints(mcp.MethodPromptsList, time.Hour.Milliseconds(), mcp.CacheScopePublic),
+	}
+	if cfg.ManyCallers {
+		options = append(options, server.WithToolFilter(d.mayCall),
+			server.WithMethodCacheHints(mcp.MethodToolsList, time.Minute.Milliseconds(), mcp.CacheScopePrivate))
+	} else { // the list is the same for everybody and for the life of the process
+		options = append(options, server.WithMethodCacheHints(mcp.MethodToolsList, time.Hour.Milliseconds(), mcp.CacheScopePublic))
+	}
+	srv := server.NewMCPServer("hourglass", cfg.Version, options...)
 	srv.SetTools(d.list()...)
 	addLimits(srv)
+	d.addPrompts(srv)
 	return srv, nil
 }
 

@@ -100,6 +100,24 @@ func (s *Server) URL(ctx context.Context, pageToken deploy.Secret) (string, erro
 	return "http://" + s.host() + "/claim/" + pageToken.Reveal(), nil
 }
 
+// Open opens the door now, and gives the address under which the pages are.
+func (s *Server) Open(ctx context.Context) (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed:
+		return "", errors.New("web: the pages are closed")
+	case s.service == nil:
+		return "", errors.New("web: no Service is bound")
+	}
+	if s.http == nil {
+		if err := s.open(ctx); err != nil {
+			return "", err
+		}
+	}
+	return "http://" + s.host(), nil
+}
+
 func (s *Server) host() string { return "localhost:" + strconv.Itoa(s.port) }
 
 // Limits of the page's HTTP server: it serves a person.

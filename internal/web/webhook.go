@@ -52,7 +52,7 @@ type Hook struct {
 	cfg    HookConfig
 	key    []byte
 	client *http.Client
-	queue  chan message
+	queue  chan ring
 	stop   context.CancelFunc
 	quit   chan struct{}
 	close  sync.Once
@@ -67,7 +67,8 @@ const (
 	drainTime = 3 * time.Second
 )
 
-type message struct {
+// ring is one message on its way.
+type ring struct {
 	id   string
 	kind string
 	body []byte
@@ -100,7 +101,7 @@ func NewHook(cfg HookConfig) (*Hook, error) {
 	cfg.Redactor.Add(cfg.Secret.Reveal())
 	ctx, stop := context.WithCancel(context.Background())
 	h := &Hook{
-		cfg: cfg, key: key, queue: make(chan message, maxWaiting), stop: stop, quit: make(chan struct{}),
+		cfg: cfg, key: key, queue: make(chan ring, maxWaiting), stop: stop, quit: make(chan struct{}),
 		client: &http.Client{
 			Transport: cfg.Transport, Timeout: cfg.Timeout,
 			// A redirect would carry a signed message to where the operator did not say.
@@ -145,7 +146,7 @@ func (h *Hook) Notify(n deploy.Notice) {
 		return
 	}
 	// The Redactor knows what must not leave, whatever a caller put in.
-	m := message{id: "msg_" + strings.ToLower(rand.Text()), kind: n.Type, body: []byte(h.cfg.Redactor.Redact(string(body)))}
+	m := ring{id: "msg_" + strings.ToLower(rand.Text()), kind: n.Type, body: []byte(h.cfg.Redactor.Redact(string(body)))}
 	select {
 	case <-h.quit: // looked at first: a select takes any case that is ready
 		h.dropped(m, "the server is stopping")
@@ -159,7 +160,7 @@ func (h *Hook) Notify(n deploy.Notice) {
 	}
 }
 
-func (h *Hook) dropped(m message, why string) {
+func (h *Hook) dropped(m ring, why string) {
 	h.cfg.Logger.Warn().Str("webhook_id", m.id).Str("type", m.kind).Msg("a webhook message was dropped: " + why)
 }
 
@@ -183,7 +184,7 @@ func (h *Hook) work(ctx context.Context) {
 }
 
 // deliver tries until it is taken, the attempts are used up, or ctx ends.
-func (h *Hook) deliver(ctx context.Context, m message) {
+func (h *Hook) deliver(ctx context.Context, m ring) {
 	for try := 0; ; try++ {
 		again, pause, err := h.send(ctx, m)
 		if err == nil {
@@ -206,7 +207,7 @@ func (h *Hook) deliver(ctx context.Context, m message) {
 
 // send makes one attempt. It tells whether another makes sense, and after how long the
 // other side wants it.
-func (h *Hook) send(ctx context.Context, m message) (again bool, pause time.Duration, err error) {
+func (h *Hook) send(ctx context.Context, m ring) (again bool, pause time.Duration, err error) {
 	stamp := strconv.FormatInt(h.cfg.Now().Unix(), 10)
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, h.cfg.URL, bytes.NewReader(m.body))
 	if err != nil {

@@ -25,9 +25,16 @@ func maxSocketPath() int {
 	return 103
 }
 
+const (
+	randomDigits = 10 // the most that MkdirTemp adds to a name
+	// innerRoom is what a private folder's name takes of a path, in bytes.
+	innerRoom = len(making) + len(dirPrefix) + randomDigits + 1
+)
+
 // privateDir makes a folder of mode 0700 and locks it for as long as we live, so that
-// Sweep can tell it from one that was left behind.
-func privateDir(parent string) (dir string, unlock func(), err error) {
+// Sweep can tell it from one that was left behind. room is kept free in the paths of its
+// sockets, in bytes.
+func privateDir(parent string, room int) (dir string, unlock func(), err error) {
 	chosen := parent != ""
 	if !chosen {
 		parent = os.TempDir()
@@ -35,8 +42,7 @@ func privateDir(parent string) (dir string, unlock func(), err error) {
 	if parent, err = filepath.Abs(parent); err != nil {
 		return "", nil, dirError(parent, err)
 	}
-	const random = 10 // the most digits that MkdirTemp adds
-	length := len(parent) + len(making) + len(dirPrefix) + len(longestSocket) + random + 2
+	length := len(parent) + 1 + innerRoom + len(longestSocket) + room
 	if length > maxSocketPath() {
 		if chosen || runtime.GOOS == "windows" {
 			return "", nil, dirError(parent, fmt.Errorf("a unix socket in it would have a path of %d bytes, and %d is the most", length, maxSocketPath()))
@@ -65,12 +71,28 @@ func privateDir(parent string) (dir string, unlock func(), err error) {
 // NewDir makes a private folder for what must outlast one process: mode 0700, removed
 // by remove, or by Sweep when this program is no more. parent is as Config.Dir.
 func NewDir(parent string) (dir string, remove func(), err error) {
-	dir, unlock, err := privateDir(parent)
+	dir, unlock, err := privateDir(parent, 0)
 	if err != nil {
 		return "", nil, err
 	}
 	return dir, func() {
 		_ = os.RemoveAll(dir)
+		unlock()
+	}, nil
+}
+
+// NewRoot makes a private folder in the temporary one, to be the parent of others, which
+// is gone with this program, whatever way it ends: after a kill -9 a small shell of ours
+// removes it, or Sweep where there is no shell.
+func NewRoot() (dir string, remove func(), err error) {
+	dir, unlock, err := privateDir("", innerRoom)
+	if err != nil {
+		return "", nil, err
+	}
+	dismiss := guard(dir)
+	return dir, func() {
+		_ = os.RemoveAll(dir)
+		dismiss()
 		unlock()
 	}, nil
 }

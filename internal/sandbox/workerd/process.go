@@ -51,7 +51,7 @@ func Start(ctx context.Context, cfg Config) (*Process, error) {
 	if err := startable(cfg); err != nil {
 		return nil, err
 	}
-	dir, unlock, err := privateDir(cfg.Dir)
+	dir, unlock, err := privateDir(cfg.Dir, 0)
 	if err != nil {
 		return nil, err
 	}
