@@ -48,6 +48,7 @@ func (c *httpCmd) Run(ctx context.Context, o *options, p process) error {
 	if err != nil {
 		return err
 	}
+	h.sweeps(ctx)
 	return errors.Join(c.serve(ctx, h, o, p, auth, lbl), h.close())
 }
 
