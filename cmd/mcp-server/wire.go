@@ -14,6 +14,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/hourglass-mcp/hourglass/internal/audit"
 	"github.com/hourglass-mcp/hourglass/internal/bundle"
 	"github.com/hourglass-mcp/hourglass/internal/cloudflare"
 	"github.com/hourglass-mcp/hourglass/internal/deploy"
@@ -30,6 +31,7 @@ type house struct {
 	service  *deploy.Service
 	store    deploy.Store
 	cloudAPI deploy.Cloud
+	record   *audit.Log
 	pages    *web.Server
 	redactor *deploy.Redactor
 	log      zerolog.Logger
@@ -88,6 +90,9 @@ func build(ctx context.Context, o *options, p process) (*house, error) {
 	}
 	h.store = store
 	h.onClose(store.Close)
+	if h.record, err = newAudit(o, p, store, redactor, logCheckpoints(h.log)); err != nil {
+		return fail(err)
+	}
 	cloud, edge, err := h.cloud(ctx, o, p, redactor)
 	if err != nil {
 		return fail(err)
