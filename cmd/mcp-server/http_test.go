@@ -83,6 +83,13 @@ func (w *world) token(name string, args ...string) string {
 	return strings.TrimSpace(out)
 }
 
+// tokensFile is where the tokens are; it is made if it is not there.
+func (w *world) tokensFile() string {
+	w.t.Helper()
+	w.token("first")
+	return filepath.Join(w.home, "state", "tokens.json")
+}
+
 // agent is mcp-go's client on one of the transports.
 func (f *office) agent(kind, token string) *agent {
 	f.w.t.Helper()

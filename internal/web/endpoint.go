@@ -72,6 +72,7 @@ type Endpoint struct {
 	load     *load
 	ids      *sessionIDs
 	stream   *server.StreamableHTTPServer
+	sse      *server.SSEServer
 
 	// stopping refuses what is new; streams ends what is open; calls ends what runs.
 	stopping    atomic.Bool

@@ -276,23 +276,7 @@ func TestHostileCalls(t *testing.T) {
 	const share = 3
 	d := withTokens(t, func(c *web.EndpointConfig) { c.Limits.CallsEach = share })
 	greedy, other := d.token(t, "greedy"), d.token(t, "other")
-	ctx, hangUp := context.WithCancel(t.Context())
-	defer hangUp()
-	req, _ := http.NewRequestWithContext(ctx, http.MethodGet, d.base+web.PathSSE, nil)
-	req.Header.Set("Authorization", "Bearer "+greedy)
-	stream, err := plainClient(t).Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer stream.Body.Close()
-	lines := bufio.NewScanner(stream.Body)
-	endpoint := ""
-	for endpoint == "" && lines.Scan() {
-		endpoint, _ = strings.CutPrefix(strings.TrimSpace(lines.Text()), "data: ")
-		if !strings.HasPrefix(endpoint, "/") {
-			endpoint = ""
-		}
-	}
+	endpoint, _ := d.older(t, bearer(greedy)...)
 	for i := range share {
 		if got := d.send(t, http.MethodPost, endpoint, call(i, "wait"), bearer(greedy)...); got.status != http.StatusAccepted {
 			t.Fatalf("call %d: %+v", i, got)
