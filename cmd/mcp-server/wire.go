@@ -32,6 +32,7 @@ type house struct {
 	cloudAPI deploy.Cloud
 	pages    *web.Server
 	redactor *deploy.Redactor
+	derive   func(purpose string) ([]byte, error) // keys that all who share the store have
 	log      zerolog.Logger
 	closers  []func() error
 }
@@ -86,7 +87,7 @@ func build(ctx context.Context, o *options, p process) (*house, error) {
 	if err != nil {
 		return fail(err)
 	}
-	h.store = store
+	h.store, h.derive = store, store.DerivedKey
 	h.onClose(store.Close)
 	cloud, edge, err := h.cloud(ctx, o, p, redactor)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"sync"
 
@@ -116,9 +117,7 @@ func (t *turn) begin(status int) {
 		return
 	}
 	t.begun = true
-	for name, values := range t.header {
-		t.w.Header()[name] = values
-	}
+	maps.Copy(t.w.Header(), t.header)
 	t.w.WriteHeader(status)
 }
 
