@@ -211,7 +211,7 @@ func (e *Endpoint) openStream(next http.Handler) http.Handler {
 		ctx, cancel := context.WithCancel(r.Context())
 		defer cancel()
 		defer context.AfterFunc(e.streams, cancel)()
-		watch := time.NewTicker(watchEvery)
+		watch := time.NewTicker(e.cfg.WatchEvery)
 		defer watch.Stop()
 		watched := make(chan struct{})
 		go func() {
