@@ -34,6 +34,7 @@ type house struct {
 	record   *audit.Log
 	pages    *web.Server
 	redactor *deploy.Redactor
+	derive   func(purpose string) ([]byte, error) // keys that all who share the store have
 	log      zerolog.Logger
 	closers  []func() error
 }
@@ -88,7 +89,7 @@ func build(ctx context.Context, o *options, p process) (*house, error) {
 	if err != nil {
 		return fail(err)
 	}
-	h.store = store
+	h.store, h.derive = store, store.DerivedKey
 	h.onClose(store.Close)
 	if h.record, err = newAudit(o, p, store, redactor, logCheckpoints(h.log)); err != nil {
 		return fail(err)
