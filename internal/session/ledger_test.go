@@ -348,6 +348,10 @@ func abandoned(t *testing.T, s *session.Store) {
 	is(ids(0, 10), "s_b s_a")
 	must(t, s.Settle(ctx, again, deploy.Settlement{StepID: "2", State: deploy.StepFailed}))
 	is(ids(0, 10), "s_a")
+	c.Skew = 2 * time.Hour // our clock was behind, and the account ends before it says 3600
+	must(t, s.SaveAccount(ctx, c))
+	is(ids(3600-2*3600, 10), "s_a")
+	is(ids(3601-2*3600, 10), "s_c s_a")
 	c.State = deploy.AccountClaimed
 	must(t, s.SaveAccount(ctx, c))
 	is(ids(9999, 10), "s_c s_a") // its claim link is to be wiped
