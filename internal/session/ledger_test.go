@@ -333,6 +333,7 @@ func abandoned(t *testing.T, s *session.Store) {
 	must(t, s.BeginStep(ctx, a, someStep("1", "s_a", deploy.StepUploadScript)))
 	must(t, s.BeginStep(ctx, b, someStep("2", "s_b", deploy.StepUploadScript)))
 	c := someAccount("c", "s_c") // until 3600
+	c.Skew = 0
 	must(t, s.SaveAccount(ctx, c))
 	is(ids(3600, 10), "")
 	is(ids(3601, 10), "s_c")
@@ -351,7 +352,7 @@ func abandoned(t *testing.T, s *session.Store) {
 	c.Skew = 2 * time.Hour // our clock was behind, and the account ends before it says 3600
 	must(t, s.SaveAccount(ctx, c))
 	is(ids(3600-2*3600, 10), "s_a")
-	is(ids(3601-2*3600, 10), "s_c s_a")
+	is(ids(3601-2*3600, 10), "s_c s_a") // never held comes first
 	c.State = deploy.AccountClaimed
 	must(t, s.SaveAccount(ctx, c))
 	is(ids(9999, 10), "s_c s_a") // its claim link is to be wiped
