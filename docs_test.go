@@ -27,7 +27,7 @@ func errorsPage() string {
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", c.Code, c.Meaning, c.Next, yesNo(c.Retry))
 	}
 	b.WriteString("\n## Codes of the API\n\nWhat Cloudflare's API answers, what it becomes here, and what to do. 429 is `rate_limited` with the time to wait; 5xx is `api_bad_response`, " +
-		"repeated up to twice where repeating is safe. 10000 on an upload may mean a binding that temporary accounts lack: the token is tried once more before the account counts as lost. " +
+		"repeated up to four times where repeating is safe. 10000 on an upload may mean a binding that temporary accounts lack: the token is tried once more before the account counts as lost. " +
 		"A code that is not here becomes `api_refused` with the API's own words.\n\n| API code | becomes | means | what to do | same call again |\n|---|---|---|---|---|\n")
 	for _, e := range cloudflare.Catalogue() {
 		fmt.Fprintf(&b, "| %d | `%s` | %s | %s | %s |\n", e.Code, e.Kind, e.Cause, e.Next, yesNo(e.Retry))

@@ -57,15 +57,15 @@ type options struct {
 	Policy      string            `help:"A policy file (JSONC): rules about who may do what. Default: the built-in one." placeholder:"FILE"`
 	ReadOnly    bool              `help:"Allow bundle and status only."`
 	AcceptTerms bool              `help:"Accept Cloudflare's Terms of Service and Privacy Policy for every temporary account made from here."`
+	KeepAudit   []string          `help:"How long records of acts are kept: 365d, or deploy=730d for one act, or forever; repeatable. Default: 365d." placeholder:"RULE" sep:"none"`
+	// rootsByName: the current folder is no root, only what --root names.
+	rootsByName bool `kong:"-"`
 
 	Store         string        `help:"What sessions are kept in: sqlite (in the state folder), or the URL of a PostgreSQL database that several servers share." default:"sqlite" placeholder:"URL"`
 	KeyFile       string        `help:"The 32 bytes that secrets are sealed under. Default: key in the state folder, made when it is not there." placeholder:"FILE"`
 	KeepArtifacts time.Duration `help:"How long a bundle is kept after its last use." default:"168h" placeholder:"TIME"`
 	KeepRecords   time.Duration `help:"How long the record of a session is kept after its last use." default:"2160h" placeholder:"TIME"`
 
-	KeepAudit []string `help:"How long records of acts are kept: 365d, or deploy=730d for one act, or forever; repeatable. Default: 365d." placeholder:"RULE" sep:"none"`
-	// rootsByName: the current folder is no root, only what --root names.
-	rootsByName bool `kong:"-"`
 	// brief: the command ends at once, so a forwarder of ours would end with it.
 	brief bool `kong:"-"`
 

@@ -56,6 +56,7 @@ func (c *httpCmd) serve(ctx context.Context, h *house, o *options, p process, au
 	srv, err := tools.New(tools.Config{
 		Service: h.service, Logger: h.log, Version: version, ReadOnly: o.ReadOnly,
 		Caller: web.CallerFrom, ManyCallers: auth != nil,
+		StateKey: func() ([]byte, error) { return h.derive("questions to humans") },
 	})
 	if err != nil {
 		return err

@@ -29,7 +29,7 @@ func main() {
 		return
 	}
 	rounds := flag.Int("rounds", 7, "counted rounds of each measurement")
-	only := flag.String("only", "", `"bundling", "resources" or "deploying": one table`)
+	only := flag.String("only", "", `"bundling", "resources", "deploying" or "record": one table`)
 	flag.Parse()
 	// As cmd/mcp-server has it: bundling happens in this process.
 	debug.SetGCPercent(200)
@@ -51,6 +51,11 @@ type row struct {
 }
 
 func run(ctx context.Context, rounds int, only string) error {
+	if only == "" || only == "record" {
+		if err := record(ctx, rounds); err != nil || only != "" {
+			return err
+		}
+	}
 	peers, err := peertest.Find(ctx)
 	if err != nil {
 		return err

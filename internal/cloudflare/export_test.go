@@ -49,6 +49,24 @@ func ObjectSteps(configured []deploy.ObjectStep, tag string) map[string]any {
 	return objectSteps(configured, tag)
 }
 
+// ParseDeployments gives the version that serves.
+func ParseDeployments(result []byte) (string, error) { return parseDeployments(result) }
+
+// ParseAnnotations gives a version's tag and message.
+func ParseAnnotations(result []byte) (tag, message string, err error) {
+	return parseAnnotations(result)
+}
+
+// ParseWorkerHost gives where a Worker answers.
+func ParseWorkerHost(result []byte) (enabled bool, host string, err error) {
+	return parseWorkerHost(result)
+}
+
+// ParseList reads a page of a list of a type of resources.
+func ParseList(kind string, result []byte) ([]deploy.OwnedResource, error) {
+	return parseList(result, listings()[kind])
+}
+
 // Statements gives the statements of a text of SQL, and the lines that they begin on.
 func Statements(sql string) (texts []string, lines []int) {
 	for _, s := range statements(sql) {

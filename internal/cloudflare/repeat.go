@@ -97,7 +97,7 @@ func (c *Client) repeating(ctx context.Context, t try, once func() (json.RawMess
 // after is the error of a call's last try. That it surely had no effect says nothing
 // of an earlier one that may have had: then that one's word counts.
 func (f *failure) after(lost *failure) error {
-	if lost == nil || f.lost || !f.again {
+	if lost == nil || f.reason != ReasonRateLimited && f.reason != ReasonNoConnection {
 		return f.err
 	}
 	e := *lost.err

@@ -137,7 +137,8 @@ type Ledger interface {
 
 	// BeginStep writes a step down as open, under its session's lease. CodeBusy when the
 	// lease is not held any more, also when it only ran out; CodeRateLimited, with
-	// RetryAfter, when a limit is reached. Then the step must not be taken.
+	// RetryAfter, when a limit is reached; CodeSessionNotFound when the session was
+	// forgotten meanwhile. Then the step must not be taken.
 	BeginStep(ctx context.Context, l *Lease, s Step, limits ...StepLimit) error
 	// Settle ends a step of the lease's session, whoever began it; with StepUnknown it
 	// stays to be looked at. CodeBusy when another lease of the session was taken

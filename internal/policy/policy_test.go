@@ -333,3 +333,20 @@ func BenchmarkNew(b *testing.B) {
 		mustNew(b, one("fresh"))
 	}
 }
+
+// TestRoomForRealRules: the bound on work leaves room for large Workers and long lists.
+func TestRoomForRealRules(t *testing.T) {
+	f := deploy.Facts{}
+	for i := range 1000 {
+		f.Worker.Packages = append(f.Worker.Packages, deploy.PackageFact{Name: fmt.Sprintf("@scope/package-number-%d", i), Version: "1.2.3"})
+		f.Worker.Hosts = append(f.Worker.Hosts, fmt.Sprintf("host%d.example.com", i))
+	}
+	names := "'evil-0'"
+	for i := range 19 {
+		names += fmt.Sprintf(", 'evil-%d'", i+1)
+	}
+	p := mustNew(t, one("worker.packages.exists(p, p.name in ["+names+"]) || !worker.hosts.all(h, h.endsWith('.example.com') || h in ["+names+"])"))
+	if d := p.Decide(t.Context(), deploy.ActDeploy, f); d.Verdict != deploy.Allow {
+		t.Errorf("%+v", d)
+	}
+}

@@ -51,12 +51,15 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 		spoil func(t *testing.T, dir string)
 		want  string
 	}{
-		"another key":  {write("key", bytes.Repeat([]byte{7}, 32), 0o600), "not the one"},
-		"a short key":  {write("key", []byte("short"), 0o600), "5 bytes"},
-		"an open key":  {func(t *testing.T, dir string) { t.Helper(); must(t, os.Chmod(filepath.Join(dir, "key"), 0o644)) }, "chmod 600"},
-		"a lost key":   {func(t *testing.T, dir string) { t.Helper(); must(t, os.Remove(filepath.Join(dir, "key"))) }, "key is gone"},
-		"no database":  {write("sessions.db", bytes.Repeat([]byte("no database "), 1000), 0o600), "damaged"},
-		"a torn one":   {func(t *testing.T, dir string) { t.Helper(); must(t, os.Truncate(filepath.Join(dir, "sessions.db"), 5000)) }, "malformed"},
+		"another key": {write("key", bytes.Repeat([]byte{7}, 32), 0o600), "not the one"},
+		"a short key": {write("key", []byte("short"), 0o600), "5 bytes"},
+		"an open key": {func(t *testing.T, dir string) { t.Helper(); must(t, os.Chmod(filepath.Join(dir, "key"), 0o644)) }, "chmod 600"},
+		"a lost key":  {func(t *testing.T, dir string) { t.Helper(); must(t, os.Remove(filepath.Join(dir, "key"))) }, "key is gone"},
+		"no database": {write("sessions.db", bytes.Repeat([]byte("no database "), 1000), 0o600), "damaged"},
+		"a torn one": {func(t *testing.T, dir string) {
+			t.Helper()
+			must(t, os.Truncate(filepath.Join(dir, "sessions.db"), 5000))
+		}, "malformed"},
 		"a spoilt one": {spoilPages, "malformed"},
 		"from the future": {func(t *testing.T, dir string) {
 			t.Helper()

@@ -159,6 +159,7 @@ func steps(t *testing.T, s *session.Store) {
 	if err := s.BeginStep(ctx, l, someStep("st_3", "s_b", deploy.StepDelete)); err == nil {
 		t.Error("a step was begun under another session's lease")
 	}
+	wantCode(t, s.BeginStep(ctx, lease(t, s, "s_forgotten"), someStep("st_3", "s_forgotten", deploy.StepDelete)), deploy.CodeSessionNotFound)
 	if err := s.Settle(ctx, l, deploy.Settlement{StepID: "st_2", State: deploy.StepOpen}); err == nil {
 		t.Error("settled as open")
 	}
