@@ -3,6 +3,11 @@
 // machine's; the ratios are what documents may quote.
 //
 //	go run ./internal/bench [-rounds 7] [-only bundling]
+//
+// As "reliability" it deploys again and again to an API that fails in every way that
+// the sandbox knows, and checks that nothing was lost (docs/reliability.md):
+//
+//	go run ./internal/bench reliability [-n 1000] [-seed 1]
 package main
 
 import (
@@ -24,6 +29,16 @@ import (
 func main() {
 	if len(os.Args) == 2 && os.Args[1] == bundle.CheckCommand {
 		if err := bundle.ServeChecks(os.Stdin, os.Stdout); err != nil {
+			os.Exit(1)
+		}
+		return
+	}
+	if len(os.Args) > 1 && os.Args[1] == "reliability" {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+		err := reliability(ctx, os.Args[2:])
+		stop()
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
 			os.Exit(1)
 		}
 		return

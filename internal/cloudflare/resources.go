@@ -85,6 +85,7 @@ func (c *Client) rest(ctx context.Context, acct *deploy.Account, t try, method, 
 func (c *Client) reading(doing string) try {
 	return try{doing: doing, timeout: c.cfg.Timeout, repeat: true}
 }
+
 func (c *Client) making(doing string, look func(ctx context.Context) (json.RawMessage, error)) try {
 	return try{doing: doing, timeout: c.cfg.Timeout, repeat: true, look: look}
 }

@@ -66,6 +66,7 @@ type faults struct {
 	rng  *rand.Rand
 	met  map[string]int // by kind
 	left []int          // of each rule, where it is bounded
+	hits []int          // of each rule
 }
 
 func (f *faults) set(p faultPlan) error {
@@ -88,7 +89,7 @@ func (f *faults) set(p faultPlan) error {
 	defer f.mu.Unlock()
 	f.plan, f.met = p, map[string]int{}
 	f.rng = rand.New(rand.NewPCG(p.Seed, 0)) //nolint:gosec // a plan that can be repeated
-	f.left = make([]int, len(p.Rules))
+	f.left, f.hits = make([]int, len(p.Rules)), make([]int, len(p.Rules))
 	for i, r := range p.Rules {
 		f.left[i] = r.Times
 	}
@@ -119,6 +120,7 @@ func (f *faults) draw(method, p string) *faultRule {
 			continue
 		}
 		f.left[i]--
+		f.hits[i]++
 		f.met[r.Kind]++
 		return r
 	}
@@ -128,7 +130,7 @@ func (f *faults) draw(method, p string) *faultRule {
 func (s *Sandbox) getFaults(w http.ResponseWriter, _ *http.Request) {
 	s.faults.mu.Lock()
 	defer s.faults.mu.Unlock()
-	writeJSON(w, http.StatusOK, map[string]any{"seed": s.faults.plan.Seed, "rules": append([]faultRule{}, s.faults.plan.Rules...), "met": maps.Clone(s.faults.met)})
+	writeJSON(w, http.StatusOK, map[string]any{"seed": s.faults.plan.Seed, "rules": append([]faultRule{}, s.faults.plan.Rules...), "met": maps.Clone(s.faults.met), "hits": slices.Clone(s.faults.hits)})
 }
 
 func (s *Sandbox) putFaults(w http.ResponseWriter, r *http.Request) {

@@ -38,8 +38,9 @@ func TestFaultsFromTheStart(t *testing.T) {
 	var met struct {
 		Seed uint64
 		Met  map[string]int
+		Hits []int
 	}
-	if manage(t, s, http.MethodGet, "/faults", "", &met); met.Seed != 5 || met.Met["rate_limited"] != 1 {
+	if manage(t, s, http.MethodGet, "/faults", "", &met); met.Seed != 5 || met.Met["rate_limited"] != 1 || len(met.Hits) != 1 || met.Hits[0] != 1 {
 		t.Errorf("%+v", met)
 	}
 }
