@@ -148,9 +148,9 @@ type Ledger interface {
 	// Steps lists a session's steps, oldest first.
 	Steps(ctx context.Context, sessionID string) ([]Step, error)
 	// Abandoned lists sessions that have steps to look at, and sessions with an account
-	// that ends before t and is in use or has secrets, but none whose lease is held; at
-	// most limit of them, first those whose lease was held longest ago, so that looking
-	// (under the lease) goes round.
+	// that ends before t, by the API's clock or by ours (its Skew), and is in use or has
+	// secrets, but none whose lease is held; at most limit of them, first those whose
+	// lease was held longest ago, so that looking (under the lease) goes round.
 	Abandoned(ctx context.Context, t time.Time, limit int) ([]Session, error)
 
 	// Usage counts what principal and everybody used since a time.
