@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/url"
@@ -54,13 +55,51 @@ func (d *desk) passphrase(question string) (string, error) {
 	if d.in == nil {
 		return "", errors.New("a passphrase is asked for at a terminal: run this yourself, not through an agent or a script")
 	}
-	fmt.Fprint(d.p.stderr, question+" ")
-	b, err := term.ReadPassword(int(d.in.Fd()))
-	fmt.Fprintln(d.p.stderr)
+	// The terminal stops showing what is typed before the question stands there: a fast
+	// hand would be seen otherwise.
+	before, err := term.MakeRaw(int(d.in.Fd()))
 	if err != nil {
-		return "", fmt.Errorf("reading the passphrase: %w", err)
+		return "", fmt.Errorf("the terminal: %w", err)
 	}
-	return string(b), nil
+	text, err := term.NewTerminal(keyboard{d.in, d.p.stderr}, "").ReadPassword(question + " ")
+	if err = errors.Join(err, term.Restore(int(d.in.Fd()), before)); err != nil {
+		return "", errors.New("no passphrase was given")
+	}
+	return text, nil
+}
+
+// keyboard is what a person types at, and where the questions are shown.
+type keyboard struct {
+	io.Reader
+	io.Writer
+}
+
+// claimSealer seals to --claim-recipient; nil without.
+func claimSealer(o *options) (deploy.ClaimSealer, error) {
+	if len(o.ClaimRecipient) == 0 {
+		return nil, nil //nolint:nilnil // nobody is nobody
+	}
+	r, err := session.ParseRecipients(o.ClaimRecipient)
+	if err != nil {
+		return nil, fmt.Errorf("--claim-recipient: %w", err)
+	}
+	return r, nil
+}
+
+// writeClaim writes the claim file of a session for somebody who decides elsewhere.
+func writeClaim(ctx context.Context, h *house, c deploy.Caller, sessionID, path string) error {
+	file, err := h.service.SealedClaim(ctx, c, sessionID)
+	if err != nil {
+		return err
+	}
+	b, err := file.Encode()
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		return fmt.Errorf("the claim file: %w", err)
+	}
+	return nil
 }
 
 // Run shows what would be adopted, asks, and opens Cloudflare's page.

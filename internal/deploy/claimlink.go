@@ -106,6 +106,29 @@ func NewClaimFile(sess Session, acct Account, deps []Deployment, files map[strin
 	return f
 }
 
+// sealClaim gives what is kept of a fresh account's claim link: the link, or where there
+// are recipients, what only they can open. Where sealing fails nothing is kept: the
+// account works, and can't be claimed.
+func (s *Service) sealClaim(a *Account) Secret {
+	if s.cfg.Sealer == nil || a.ClaimURL.Empty() {
+		return a.ClaimURL
+	}
+	sealed, err := s.cfg.Sealer.SealClaim(ClaimLink{
+		URL: a.ClaimURL, SessionID: a.SessionID, AccountID: a.ID, AccountName: a.Name, Target: a.Target, ExpiresAt: a.ExpiresAt,
+	})
+	if err != nil || !SealedClaim(sealed) {
+		return ""
+	}
+	return sealed
+}
+
+// errSealed is the answer to an agent that asks for a claim whose link only a human can
+// open: there is no page, and no address.
+func errSealed(session string) *Error {
+	return Errorf(CodeNoApproval, "Ask the user to run `mcp-server claim "+session+"` in their own terminal before the account's hour is over, or to open the claim file of a CI run with `mcp-server claim FILE`.",
+		"the claim link is sealed to a human's key, so only they can open it; there is no page for it")
+}
+
 // SealedClaim gives what a human needs to keep a session's account when its claim link
 // is sealed to them; empty: the caller's current session. Nothing in it is secret.
 // CodeNoApproval: the link is not sealed.
