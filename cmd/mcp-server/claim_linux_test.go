@@ -120,6 +120,34 @@ func (w *world) makeClaimKey(t *testing.T) string {
 	return public
 }
 
+// TestSetupMakesAClaimKey: setup makes the key with the person at the keyboard, and the
+// client starts the server with its public half.
+func TestSetupMakesAClaimKey(t *testing.T) {
+	w := &world{t: t, home: t.TempDir(), cache: t.TempDir()}
+	project := w.write("site/index.js", "export default {};")
+	term := w.openTerminal(t, nil, "setup", "--state-dir", filepath.Join(w.home, "state"))
+	term.answer("Do you accept both", "yes")
+	term.answer("Which folder", project)
+	term.answer("Make such a key", "yes")
+	term.answer("A new passphrase", phrase)
+	term.answer("The same once more", phrase)
+	term.answer("Claude Code", "no")
+	term.answer("Claude Desktop", "yes")
+	term.answer("Cursor", "no")
+	term.answer("VS Code", "no")
+	if text, code := term.end(); code != 0 || strings.Contains(text, phrase) {
+		t.Fatalf("%d %s", code, text)
+	}
+	public, err := os.ReadFile(filepath.Join(w.home, ".config", "hourglass", "claim.key.pub"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join(w.home, ".config", "Claude", "claude_desktop_config.json"))
+	if err != nil || !strings.Contains(string(b), strings.TrimSpace(string(public))) || !strings.Contains(string(b), "--claim-recipient") {
+		t.Errorf("%s %v", b, err)
+	}
+}
+
 // nowhere: no file under the home holds the token, and what the store keeps in the
 // link's place is sealed to the human, under the store's own key.
 func (w *world) nowhere(t *testing.T, token string) {
