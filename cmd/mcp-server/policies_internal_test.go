@@ -78,8 +78,11 @@ func TestLiar(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, claim := range []map[string]string{
-		{"class": "preview"}, {"class": "ci", "labels.class": "ci", "labels": "class=ci"}, {"Class": "demo", "CLASS": "demo", " class": "demo"},
-		{"class": "preview' || 'a' == 'a"}, {"run_id": "class=preview", "job_id": "ci"},
+		{"class": "preview"},
+		{"class": "ci", "labels.class": "ci", "labels": "class=ci"},
+		{"Class": "demo", "CLASS": "demo", " class": "demo"},
+		{"class": "preview' || 'a' == 'a"},
+		{"run_id": "class=preview", "job_id": "ci"},
 	} {
 		for _, trusted := range []map[string]string{nil, {}, {"class": "production"}, {"class": ""}, {"team": "preview"}} {
 			d := p.Decide(t.Context(), deploy.ActDeploy, deploy.Facts{Labels: trusted, ClaimedLabels: claim, Client: "preview", Door: "stdio"})

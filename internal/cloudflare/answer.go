@@ -145,10 +145,11 @@ func (c *Client) refused(a *answer, env *envelope, parse error, doing string) *f
 		return &failure{err: fromCatalogue(a.status, []apiError{{codeNotAuthorized, "HTTP 401"}}, doing), code: codeNotAuthorized}
 	case parse != nil:
 		e := badResponse(doing, fmt.Sprintf("HTTP %d%s, and %s", a.status, kind(a), parse))
-		if a.status < 300 {
-			return moment(ReasonNotJSON, e)
+		switch a.status {
+		case http.StatusUnauthorized, http.StatusForbidden, http.StatusProxyAuthRequired:
+			return &failure{err: e, lost: true} // something between answers, and says no
 		}
-		return &failure{err: e, lost: true} // something between answers, and says no
+		return moment(ReasonNotJSON, e)
 	}
 	return &failure{err: deploy.Errorf(deploy.CodeAPIRefused, nextUser,
 		"%s failed: the API refused it (HTTP %d) without saying why", doing, a.status)}

@@ -30,6 +30,8 @@ type try struct {
 	look func(ctx context.Context) (json.RawMessage, error)
 	// final is a code of the API that is not repeated, whatever the catalogue says.
 	final int
+	// mute: an answer says nothing of the API's health, as it may be any.
+	mute bool
 }
 
 // sdkCall is one call of a service of the SDK, with these options on top of its own.
@@ -73,7 +75,7 @@ func (c *Client) once(ctx context.Context, t try, do send, judged judge) (json.R
 	switch {
 	case f != nil && f.down:
 		v = isDown
-	case ctx.Err() == nil:
+	case ctx.Err() == nil && !t.mute:
 		v = isUp
 	}
 	return result, f

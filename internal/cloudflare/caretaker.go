@@ -295,7 +295,9 @@ func (c *Client) DeleteResource(ctx context.Context, acct *deploy.Account, r dep
 
 // delete deletes what is at path; what is gone is no error.
 func (c *Client) delete(ctx context.Context, acct *deploy.Account, doing, path string) error {
-	_, err := c.rest(ctx, acct, c.reading(doing), http.MethodDelete, path, nil, nil)
+	t := c.reading(doing)
+	t.final = codeNoQueue // which is not waited for here
+	_, err := c.rest(ctx, acct, t, http.MethodDelete, path, nil, nil)
 	switch codeOf(err) {
 	case codeNoNamespace, codeNoDatabase, codeNoQueue, codeNoConsumer:
 		return nil
@@ -305,7 +307,9 @@ func (c *Client) delete(ctx context.Context, acct *deploy.Account, doing, path s
 
 func (c *Client) dropConsumers(ctx context.Context, acct *deploy.Account, queue string) error {
 	const doing = "looking for a queue's consumers"
-	result, err := c.rest(ctx, acct, c.reading(doing), http.MethodGet, "/queues/"+queue, nil, nil)
+	t := c.reading(doing)
+	t.final = codeNoQueue
+	result, err := c.rest(ctx, acct, t, http.MethodGet, "/queues/"+queue, nil, nil)
 	if codeOf(err) == codeNoQueue {
 		return nil
 	} else if err != nil {

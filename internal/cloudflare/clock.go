@@ -2,6 +2,7 @@ package cloudflare
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"sync"
 	"time"
@@ -64,30 +65,34 @@ func (c *Client) Clock() time.Time { return c.clock.time() }
 // AskClock asks the API for its time, without any credential. Any HTTP answer with a
 // Date will do, as the base URL itself is no endpoint.
 func (c *Client) AskClock(ctx context.Context) (time.Time, error) {
-	const doing = "asking the API for its time"
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base.String(), nil)
-	if err != nil {
-		return time.Time{}, internal(err)
+	t := try{doing: "asking the API for its time", timeout: c.cfg.Timeout, repeat: true, mute: true}
+	do := func(ctx context.Context) (*answer, error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base.String(), nil)
+		if err != nil {
+			return nil, internal(err)
+		}
+		req.Header.Set("User-Agent", c.cfg.UserAgent)
+		res, err := c.http.Do(req)
+		if err != nil {
+			return nil, err //nolint:wrapcheck // it is worded by who knows the call
+		}
+		return readAnswer(res)
 	}
-	req.Header.Set("User-Agent", c.cfg.UserAgent)
-	res, err := c.http.Do(req)
-	if err != nil {
-		return time.Time{}, c.unreachable(ctx, doing, err).err
+	var date time.Time
+	read := func(a *answer, doing string) (json.RawMessage, *failure) {
+		var err error
+		if date, err = http.ParseTime(a.header.Get("Date")); err != nil {
+			return nil, &failure{err: badResponse(doing, "it has no usable Date header")}
+		}
+		return nil, nil
 	}
-	date := res.Header.Get("Date")
-	if _, err := readAnswer(res); err != nil {
-		return time.Time{}, c.unreachable(ctx, doing, err).err
+	if _, err := c.repeating(ctx, t, func() (json.RawMessage, *failure) { return c.once(ctx, t, do, read) }); err != nil {
+		return time.Time{}, err
 	}
-	t, err := http.ParseTime(date)
-	if err != nil {
-		return time.Time{}, badResponse(doing, "it has no usable Date header")
-	}
-	if now := c.clock.time(); !now.IsZero() && now.Sub(t).Abs() < driftSlack {
+	if now := c.clock.time(); !now.IsZero() && now.Sub(date).Abs() < driftSlack {
 		return now, nil
 	}
-	return t.UTC(), nil
+	return date.UTC(), nil
 }
 
 var _ deploy.Cloud = (*Client)(nil)

@@ -19,7 +19,7 @@ import (
 	"github.com/hourglass-mcp/hourglass/internal/sandbox/workerd"
 )
 
-// startSandbox starts our own small Cloudflare, on the real runtime. Where that can't
+// startSandbox starts our own small Cloudflare, on the real runtime, a little unkind. Where that can't
 // be had the test is skipped; in CI that is a failure.
 func startSandbox(t *testing.T) sandbox.URLs {
 	t.Helper()
@@ -35,7 +35,7 @@ func startSandbox(t *testing.T) sandbox.URLs {
 		t.Skipf("the runtime can't be had: %v", err)
 	}
 	s, err := sandbox.New(sandbox.Config{
-		ChallengeK: 20, ChallengeG: 30, CheckSegments: -1,
+		ChallengeK: 20, ChallengeG: 30, CheckSegments: -1, Faults: "mild",
 		Workerd: func(ctx context.Context) (workerd.Binary, error) { return workerd.Find(ctx, cfg) },
 	})
 	if err != nil {

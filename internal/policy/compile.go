@@ -12,7 +12,6 @@ import (
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/ast"
 	"cel.dev/cel-go/common/operators"
-	"cel.dev/cel-go/common/types/ref"
 	"cel.dev/cel-go/ext"
 
 	"github.com/hourglass-mcp/hourglass/internal/deploy"
@@ -176,8 +175,7 @@ func text(e ast.Expr) (string, bool) {
 	if e.Kind() != ast.LiteralKind {
 		return "", false
 	}
-	var v ref.Val = e.AsLiteral()
-	s, ok := v.Value().(string)
+	s, ok := e.AsLiteral().Value().(string)
 	return s, ok
 }
 

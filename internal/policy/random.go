@@ -15,7 +15,7 @@ func guarded(value string, password bool) bool {
 	}
 	c := count(value)
 	if password {
-		return len(value) >= 8 && c.kinds() >= 3 && c.digit > 0 && !address(value) && !(c.symbol == c.separators && wordy(value)) ||
+		return len(value) >= 8 && c.kinds() >= 3 && c.digit > 0 && !address(value) && (c.symbol > c.separators || !wordy(value)) ||
 			len(value) >= 12 && c.digit > 0 && c.letters() > 0 && entropy(value) >= 3 && !address(value) && !wordy(value)
 	}
 	switch {

@@ -173,3 +173,18 @@ func TestEveryKindHasASample(t *testing.T) {
 		}
 	}
 }
+
+// blocksOf gives the samples in JSONC of a page.
+func blocksOf(t *testing.T, path string) []string {
+	t.Helper()
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, part := range strings.Split(string(raw), "```jsonc\n")[1:] {
+		block, _, _ := strings.Cut(part, "```")
+		out = append(out, block)
+	}
+	return out
+}

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/hourglass-mcp/hourglass/internal/deploy"
@@ -172,21 +173,19 @@ func TestACallThatEndsWhileItWaits(t *testing.T) {
 		must(t, err)
 		var wg sync.WaitGroup
 		ctx, stop := context.WithCancel(t.Context())
-		began := make(chan struct{}, 2)
+		var ended atomic.Int32
 		for _, call := range []func() error{
 			func() error { return s.SaveSession(ctx, someSession("s_a", "me", 1)) },
 			func() error { return s.ForgetSession(ctx, "s_a") },
 		} {
 			wg.Go(func() {
-				began <- struct{}{}
+				defer ended.Add(1)
 				if err := call(); !errors.Is(err, context.Canceled) {
 					t.Error(err)
 				}
 			})
 		}
-		<-began
-		<-began
-		for db.Stats().InUse < 3 { // both wait, each on a connection of its own
+		for db.Stats().InUse < 3 && ended.Load() == 0 { // until both wait, each on a connection of its own
 			runtime.Gosched()
 		}
 		stop()

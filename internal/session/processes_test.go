@@ -92,7 +92,7 @@ func share(ctx context.Context, s *session.Store, name string) error {
 // takeTurn tells false when another process had the turn, or took it over.
 func takeTurn(ctx context.Context, s *session.Store, id string) (bool, error) {
 	// A lease outlives its process by this time, which the others wait for here.
-	l, err := s.AcquireLease(ctx, "s_shared", 500*time.Millisecond)
+	l, err := s.AcquireLease(ctx, "s_shared", 2*time.Second)
 	if deploy.IsCode(err, deploy.CodeBusy) {
 		time.Sleep(5 * time.Millisecond)
 		return false, nil
