@@ -12,7 +12,10 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/rs/zerolog"
+
 	"github.com/hourglass-mcp/hourglass/internal/audit"
+	"github.com/hourglass-mcp/hourglass/internal/deploy"
 	"github.com/hourglass-mcp/hourglass/internal/session"
 )
 
@@ -27,17 +30,19 @@ type auditCmd struct {
 	Prune      auditPruneCmd      `cmd:"" help:"Drop the content of records that were kept long enough (--keep-audit)."`
 }
 
-// openAudit opens the log of this state folder, for a command that does nothing else.
+// auditKeyVar holds the key that signs the record of acts, as an audit.key file does. It
+// is no flag: other users of the machine see a process's arguments.
+const auditKeyVar = "HOURGLASS_AUDIT_KEY"
+
+// openAudit opens the log of the store that the options name, for a command that does
+// nothing else.
 func openAudit(ctx context.Context, o *options, p process) (*audit.Log, func() error, error) {
-	dir, err := stateDir(o, p)
+	redactor := deploy.NewRedactor()
+	store, err := openStore(ctx, o, p, redactor)
 	if err != nil {
 		return nil, nil, err
 	}
-	store, err := session.Open(ctx, session.Config{Dir: dir})
-	if err != nil {
-		return nil, nil, err
-	}
-	log, err := newAudit(o, p, store, dir, nil)
+	log, err := newAudit(o, p, store, redactor, nil)
 	if err != nil {
 		return nil, nil, errors.Join(err, store.Close())
 	}
@@ -45,20 +50,38 @@ func openAudit(ctx context.Context, o *options, p process) (*audit.Log, func() e
 }
 
 // newAudit builds the record of acts in the store's database. checkpoint carries what
-// is signed off this machine.
-func newAudit(o *options, p process, store *session.Store, dir string, checkpoint func([]byte, int64)) (*audit.Log, error) {
+// is signed off this machine; see logCheckpoints.
+func newAudit(o *options, p process, store *session.Store, redactor *deploy.Redactor, checkpoint func([]byte, int64)) (*audit.Log, error) {
 	keep, err := audit.ParseRetention(o.KeepAudit)
 	if err != nil {
 		return nil, fmt.Errorf("--keep-audit %w", err)
 	}
-	key, _ := p.env("HOURGLASS_AUDIT_KEY")
-	return audit.New(audit.Config{
+	cfg := audit.Config{
 		Database: func(ctx context.Context) (*sql.DB, audit.Dialect, error) {
 			db, kind, err := store.DB(ctx)
 			return db, audit.Dialect(kind), err
 		},
-		Key: key, KeyFile: filepath.Join(dir, "audit.key"), Keep: keep, Checkpoint: checkpoint,
-	})
+		Keep: keep, Checkpoint: checkpoint,
+	}
+	if cfg.Key, _ = p.env(auditKeyVar); cfg.Key != "" {
+		redactor.Add(cfg.Key)
+		return audit.New(cfg)
+	}
+	dir, err := stateDir(o, p)
+	if err != nil {
+		return nil, err
+	}
+	cfg.KeyFile = filepath.Join(dir, "audit.key")
+	return audit.New(cfg)
+}
+
+// logCheckpoints writes every checkpoint as a line of the log: who keeps the log
+// elsewhere can show with it that the record's end was cut off (audit verify
+// --checkpoint). The line is written at every level.
+func logCheckpoints(log zerolog.Logger) func(note []byte, size int64) {
+	return func(note []byte, size int64) {
+		log.Log().Int64("size", size).Str("checkpoint", string(note)).Msg("the record of acts grew")
+	}
 }
 
 // auditFilter narrows list and export.

@@ -13,7 +13,7 @@ import (
 // auditVerifyCmd holds the log against itself and against what left the machine.
 type auditVerifyCmd struct {
 	Checkpoint []string `help:"A checkpoint that left the machine: the note itself, or a log of this server with its checkpoints; repeatable." placeholder:"FILE" sep:"none"`
-	Key        string   `help:"The public key, or a file with it. Default: that of this machine's own audit key, which somebody who was here could have replaced." placeholder:"KEY"`
+	Key        string   `env:"-" help:"The public key, or a file with it. Default: that of this machine's own audit key, which somebody who was here could have replaced." placeholder:"KEY"`
 	JSON       bool     `name:"json" help:"Print the report as one JSON object."`
 }
 
@@ -143,7 +143,7 @@ func (c *auditProveCmd) prove(ctx context.Context, log *audit.Log, p process) ([
 // auditCheckProofCmd checks a proof with nothing but the public key.
 type auditCheckProofCmd struct {
 	File string `arg:"" help:"The proof file." type:"existingfile"`
-	Key  string `required:"" help:"The public key, or a file with it, from somebody you trust: not from who gave you the proof." placeholder:"KEY"`
+	Key  string `env:"-" required:"" help:"The public key, or a file with it, from somebody you trust: not from who gave you the proof." placeholder:"KEY"`
 	JSON bool   `name:"json" help:"Print the result as one JSON object."`
 }
 

@@ -32,6 +32,7 @@ func (stdioCmd) Run(ctx context.Context, o *options, p process) error {
 	if err != nil {
 		return errors.Join(err, h.close())
 	}
+	h.sweeps(ctx)
 	return errors.Join(tools.ServeStdio(ctx, srv, p.stdin, p.stdout, h.log), h.close())
 }
 

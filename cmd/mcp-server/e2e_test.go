@@ -196,6 +196,12 @@ func (w *world) serverArgs(more ...string) []string {
 
 func (w *world) agent(args []string, env ...string) *agent {
 	w.t.Helper()
+	return w.agentOf(program, args, env...)
+}
+
+// agentOf is agent on another build of the program.
+func (w *world) agentOf(program string, args []string, env ...string) *agent {
+	w.t.Helper()
 	a := &agent{t: w.t, stderr: &lockedBuffer{}, said: &lockedBuffer{}}
 	clean := w.cleanEnv(env...)
 	tr := transport.NewStdioWithOptions(program, nil, args, transport.WithCommandStderrWriter(a.stderr),

@@ -48,6 +48,7 @@ func (c *httpCmd) Run(ctx context.Context, o *options, p process) error {
 	if err != nil {
 		return err
 	}
+	h.sweeps(ctx)
 	return errors.Join(c.serve(ctx, h, o, p, auth, lbl), h.close())
 }
 
@@ -55,6 +56,7 @@ func (c *httpCmd) serve(ctx context.Context, h *house, o *options, p process, au
 	srv, err := tools.New(tools.Config{
 		Service: h.service, Logger: h.log, Version: version, ReadOnly: o.ReadOnly,
 		Caller: web.CallerFrom, ManyCallers: auth != nil,
+		StateKey: func() ([]byte, error) { return h.derive("questions to humans") },
 	})
 	if err != nil {
 		return err

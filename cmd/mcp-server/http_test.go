@@ -83,6 +83,13 @@ func (w *world) token(name string, args ...string) string {
 	return strings.TrimSpace(out)
 }
 
+// tokensFile is where the tokens are; it is made if it is not there.
+func (w *world) tokensFile() string {
+	w.t.Helper()
+	w.token("first")
+	return filepath.Join(w.home, "state", "tokens.json")
+}
+
 // agent is mcp-go's client on one of the transports.
 func (f *office) agent(kind, token string) *agent {
 	f.w.t.Helper()
@@ -344,77 +351,79 @@ func TestHTTPStop(t *testing.T) {
 	}
 }
 
-// TestHTTPDroppedStream: a client whose connection breaks during a deployment calls again
-// and finds the one account, in both eras.
+// TestHTTPDroppedStream: a client whose connection breaks while its account is being made
+// calls again and finds the one account, in both eras.
 func TestHTTPDroppedStream(t *testing.T) {
-	w := newWorld(t)
-	f := w.serveHTTP("--accept-terms")
-	w.manage(http.MethodPut, "/challenge", `{"k":40,"g":40000}`, nil) // long enough to hang up within
-	deploy := func(ctx context.Context, modern bool, session string) (string, error) {
-		params := map[string]any{"name": "deploy_temporary", "arguments": map[string]any{"files": says("again")}}
-		if modern {
-			params["_meta"] = map[string]any{"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": map[string]any{}}
-		}
-		body, _ := json.Marshal(map[string]any{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params})
-		req, err := http.NewRequestWithContext(ctx, http.MethodPost, f.MCP, strings.NewReader(string(body)))
-		if err != nil {
-			return "", err
-		}
-		req.Header.Set("Content-Type", "application/json")
-		if modern {
-			req.Header.Set("Mcp-Protocol-Version", "2026-07-28")
-			req.Header.Set("Mcp-Method", "tools/call")
-			req.Header.Set("Mcp-Name", "deploy_temporary")
-		} else {
-			req.Header.Set("Mcp-Session-Id", session)
-		}
-		res, err := http.DefaultClient.Do(req)
-		if err != nil {
-			return "", err
-		}
-		defer res.Body.Close()
-		raw, err := io.ReadAll(res.Body)
-		return string(raw), err
-	}
-	session := ""
-	{
-		req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, f.MCP, strings.NewReader(
-			`{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"x","version":"1"}}}`))
-		req.Header.Set("Content-Type", "application/json")
-		res, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = res.Body.Close()
-		session = res.Header.Get("Mcp-Session-Id")
-	}
-	for i, modern := range []bool{false, true} {
-		ctx, hangUp := context.WithCancel(t.Context())
-		challenges := w.challenges()
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			_, _ = deploy(ctx, modern, session)
-		}()
-		if i == 0 { // the second time there is an account already
-			for w.challenges() == challenges {
+	for era, modern := range map[string]bool{"2025-11-25": false, "2026-07-28": true} {
+		t.Run(era, func(t *testing.T) {
+			w := newWorld(t)
+			f := w.serveHTTP("--accept-terms")
+			w.manage(http.MethodPut, "/challenge", `{"k":40,"g":40000}`, nil) // long enough to hang up within
+			session := ""
+			if !modern {
+				_, session = f.post(t.Context(), false, "", "initialize", map[string]any{
+					"protocolVersion": "2025-11-25", "capabilities": map[string]any{}, "clientInfo": map[string]any{"name": "x", "version": "1"},
+				})
+			}
+			deploy := func(ctx context.Context) string {
+				out, _ := f.post(ctx, modern, session, "tools/call", map[string]any{"name": "deploy_temporary", "arguments": map[string]any{"files": says("again")}})
+				return out
+			}
+			ctx, hangUp := context.WithCancel(t.Context())
+			defer hangUp()
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				deploy(ctx)
+			}()
+			for w.challenges() == 0 {
 				select {
 				case <-done:
-					t.Fatal("the deployment ended before the connection did")
+					t.Fatalf("the deployment ended before the connection did\n%s", f.stderr.String())
 				default:
 				}
 			}
-		}
-		hangUp()
-		<-done
-		out, err := deploy(t.Context(), modern, session)
-		if err != nil || !strings.Contains(out, "session_id") {
-			t.Fatalf("%v %s\n%s", err, out, f.stderr.String())
-		}
-		if n := len(w.accounts()); n != 1 {
-			t.Fatalf("%d accounts after a dropped stream", n)
-		}
+			hangUp()
+			<-done
+			if out := deploy(t.Context()); !strings.Contains(out, "session_id") {
+				t.Fatalf("%s\n%s", out, f.stderr.String())
+			}
+			if n := len(w.accounts()); n != 1 {
+				t.Fatalf("%d accounts after a dropped stream", n)
+			}
+		})
 	}
+}
+
+// post sends one request by hand and gives the answer and its protocol session.
+func (f *office) post(ctx context.Context, modern bool, session, method string, params map[string]any) (body, newSession string) {
+	if modern {
+		params["_meta"] = map[string]any{"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": map[string]any{}}
+	}
+	raw, _ := json.Marshal(map[string]any{"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, f.MCP, strings.NewReader(string(raw)))
+	if err != nil {
+		return err.Error(), ""
+	}
+	req.Header.Set("Content-Type", "application/json")
+	if modern {
+		req.Header.Set("Mcp-Protocol-Version", "2026-07-28")
+		req.Header.Set("Mcp-Method", method)
+		req.Header.Set("Mcp-Name", fmt.Sprint(params["name"]))
+	}
+	if session != "" {
+		req.Header.Set("Mcp-Session-Id", session)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err.Error(), ""
+	}
+	defer res.Body.Close()
+	out, err := io.ReadAll(res.Body)
+	if err != nil {
+		return err.Error(), ""
+	}
+	return string(out), res.Header.Get("Mcp-Session-Id")
 }
 
 // challenges counts how often an account was begun.

@@ -28,7 +28,7 @@ func TestPolicyCommand(t *testing.T) {
 		{"name": "a team", "act": "deploy", "facts": {"labels": {"team": "a"}}, "want": {"verdict": "allow", "rules": ["otherwise"]}},
 		{"name": "none", "act": "deploy", "want": {"verdict": "deny", "rules": ["teams"]}}]`)
 	failing := file("failing.jsonc", `[{"name": "none", "act": "deploy", "want": {"verdict": "allow"}}, {"name": "ok", "act": "teardown", "want": {"verdict": "allow"}}]`)
-	typo := file("typo.jsonc", `[{"name": "none", "act": "deploy", "facts": {"worker": {"nmae": "x"}}, "want": {"verdict": "allow"}}]`)
+	typo := file("typo.jsonc", `[{"name": "none", "act": "deploy", "facts": {"worker": {"nqme": "x"}}, "want": {"verdict": "allow"}}]`)
 	empty := file("empty.jsonc", "")
 	for _, c := range []struct {
 		args []string

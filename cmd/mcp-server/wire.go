@@ -14,6 +14,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/hourglass-mcp/hourglass/internal/audit"
 	"github.com/hourglass-mcp/hourglass/internal/bundle"
 	"github.com/hourglass-mcp/hourglass/internal/cloudflare"
 	"github.com/hourglass-mcp/hourglass/internal/deploy"
@@ -30,8 +31,10 @@ type house struct {
 	service  *deploy.Service
 	store    deploy.Store
 	cloudAPI deploy.Cloud
+	record   *audit.Log
 	pages    *web.Server
 	redactor *deploy.Redactor
+	derive   func(purpose string) ([]byte, error) // keys that all who share the store have
 	log      zerolog.Logger
 	closers  []func() error
 }
@@ -86,8 +89,11 @@ func build(ctx context.Context, o *options, p process) (*house, error) {
 	if err != nil {
 		return fail(err)
 	}
-	h.store = store
+	h.store, h.derive = store, store.DerivedKey
 	h.onClose(store.Close)
+	if h.record, err = newAudit(o, p, store, redactor, logCheckpoints(h.log)); err != nil {
+		return fail(err)
+	}
 	cloud, edge, err := h.cloud(ctx, o, p, redactor)
 	if err != nil {
 		return fail(err)

@@ -41,7 +41,7 @@ func (l *Log) Append(ctx context.Context, e deploy.Event) error {
 	}
 	body, err := encode(e)
 	if err != nil {
-		return storeError(err)
+		return l.failed(err)
 	}
 	l.appending.Lock()
 	defer l.appending.Unlock()
@@ -67,7 +67,7 @@ func (l *Log) write(ctx context.Context, f func(*writer) error) error {
 	}
 	tx, err := db.BeginTx(ctx, level)
 	if err != nil {
-		return storeError(fmt.Errorf("writing: %w", err))
+		return l.failed(fmt.Errorf("writing: %w", err))
 	}
 	w := &writer{ctx: ctx, tx: tx, key: key, seen: l.seen, near: map[int64]tlog.Hash{}}
 	err = w.begin(l.kind)
@@ -81,10 +81,10 @@ func (l *Log) write(ctx context.Context, f func(*writer) error) error {
 		if back := tx.Rollback(); back != nil && !errors.Is(back, sql.ErrTxDone) {
 			err = errors.Join(err, back)
 		}
-		return storeError(err)
+		return l.failed(err)
 	}
 	if err := tx.Commit(); err != nil {
-		return storeError(fmt.Errorf("writing: %w", err))
+		return l.failed(fmt.Errorf("writing: %w", err))
 	}
 	l.seen = w.tree
 	for _, c := range w.signed {

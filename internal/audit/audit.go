@@ -97,12 +97,13 @@ func (l *Log) use(ctx context.Context) (*sql.DB, error) {
 	}
 	db, kind, err := l.cfg.Database(ctx)
 	if err != nil {
-		return nil, storeError(err)
+		return nil, storeError("its database can't be opened", err)
 	}
+	l.db, l.kind = db, kind
 	if err := migrate(ctx, db, kind); err != nil {
-		return nil, storeError(err)
+		return nil, l.failed(err)
 	}
-	l.db, l.kind, l.opened = db, kind, true
+	l.opened = true
 	return db, nil
 }
 
@@ -115,7 +116,7 @@ func (l *Log) signer() (*Key, error) {
 	}
 	key, err := loadKey(l.cfg.KeyFile)
 	if err != nil {
-		return nil, storeError(err)
+		return nil, storeError(err.Error(), err)
 	}
 	l.key = key
 	return key, nil
@@ -143,8 +144,16 @@ func (l *Log) verifier(public string) (note.Verifier, error) {
 	return parsePublic(public)
 }
 
-// storeError is what a caller is told of a log that can't be read or written.
-func storeError(err error) error {
+// failed is what a caller is told of a log that can't be read or written. What a
+// database server says may name its address, so that is for the operator's log alone.
+func (l *Log) failed(err error) error {
+	if l.kind == Postgres {
+		return storeError("its database server can't be reached, or does not do what it is asked", err)
+	}
+	return storeError(err.Error(), err)
+}
+
+func storeError(sentence string, err error) error {
 	if _, ok := errors.AsType[*deploy.Error](err); ok {
 		return err
 	}
@@ -152,7 +161,7 @@ func storeError(err error) error {
 		return err
 	}
 	return &deploy.Error{
-		Code: deploy.CodeStore, Message: "the record of acts can't be used: " + err.Error(), Cause: err,
+		Code: deploy.CodeStore, Message: "the record of acts can't be used: " + sentence, Cause: err,
 		Next: "Tell the user: the store (--state-dir, or the database) needs attention, and nothing is done that can't be recorded. `mcp-server doctor` says more.",
 	}
 }

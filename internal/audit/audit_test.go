@@ -18,6 +18,7 @@ import (
 
 	"github.com/hourglass-mcp/hourglass/internal/audit"
 	"github.com/hourglass-mcp/hourglass/internal/deploy"
+	"github.com/hourglass-mcp/hourglass/internal/peertest"
 )
 
 func TestAppendListExport(t *testing.T) {
@@ -172,6 +173,21 @@ func TestDiskFull(t *testing.T) {
 		t.Error(err)
 	}
 	if r := wide.verify(t, d.notes...); !r.OK || r.Records != int64(n+1) {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestServerGone: a PostgreSQL that went away is told, and gone on with when it is back.
+func TestServerGone(t *testing.T) {
+	server := peertest.NewPostgres(t)
+	d := lay(t, place{audit.Postgres, "pgx", server.Database(t)}).fill(t, 3)
+	server.Stop(t)
+	if err := d.Append(t.Context(), event(3)); !deploy.IsCode(err, deploy.CodeStore) || deploy.AsError(err).Next == "" || strings.Contains(err.Error(), server.Dir) || strings.Contains(err.Error(), "user=") {
+		t.Errorf("%v", err)
+	}
+	server.Start(t)
+	d.fill(t, 1)
+	if r := d.verify(t, d.notes...); !r.OK || r.Records != 4 {
 		t.Errorf("%+v", r)
 	}
 }

@@ -2,11 +2,13 @@ package audit_test
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 
 	"github.com/hourglass-mcp/hourglass/internal/audit"
 	"github.com/hourglass-mcp/hourglass/internal/deploy"
+	"github.com/hourglass-mcp/hourglass/internal/peertest"
 )
 
 // place is a database that a log can be in, as another process would open it.
@@ -37,13 +40,24 @@ func sqliteDSN(path string, more ...string) string {
 	return "file:" + path + "?" + q.Encode()
 }
 
-// fresh is an empty database of the same kind, for a test that does not end a process
-// or a disk, and so need not wait for the disk.
+// postgresPlace is a database of its own.
+func postgresPlace(t testing.TB) place {
+	return place{audit.Postgres, "pgx", peertest.Postgres(t)}
+}
+
+// fresh is an empty place of the same kind, for a test that ends neither a process nor
+// a disk, and so need not wait for the disk: of PostgreSQL a schema of its own.
 func (p place) fresh(t testing.TB) place {
-	if p.kind == audit.Postgres {
-		return postgresPlace(t)
+	t.Helper()
+	if p.kind == audit.SQLite {
+		return place{audit.SQLite, "sqlite", sqliteDSN(filepath.Join(t.TempDir(), "log.db"), "synchronous(OFF)")}
 	}
-	return place{audit.SQLite, "sqlite", sqliteDSN(filepath.Join(t.TempDir(), "log.db"), "synchronous(OFF)")}
+	name := "s_" + strings.ToLower(rand.Text())
+	if _, err := p.open(t).ExecContext(t.Context(), "CREATE SCHEMA "+name); err != nil {
+		t.Fatal(err)
+	}
+	p.dsn += "&search_path=" + name
+	return p
 }
 
 func (p place) open(t testing.TB) *sql.DB {
@@ -147,7 +161,5 @@ func TestMain(m *testing.M) {
 	if os.Getenv("AUDIT_TEST_APPEND") != "" {
 		os.Exit(appendAsProcess())
 	}
-	code := m.Run()
-	stopPostgres()
-	os.Exit(code)
+	os.Exit(m.Run())
 }

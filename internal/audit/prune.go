@@ -186,13 +186,13 @@ func (l *Log) forgetLog(ctx context.Context) error {
 	}
 	rows, err := l.db.QueryContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)")
 	if err != nil {
-		return storeError(fmt.Errorf("emptying the write-ahead log: %w", err))
+		return l.failed(fmt.Errorf("emptying the write-ahead log: %w", err))
 	}
 	defer rows.Close() //nolint:errcheck // rows.Err tells
 	for rows.Next() {  //nolint:revive // one row of counts that nobody needs
 	}
 	if err := rows.Err(); err != nil {
-		return storeError(fmt.Errorf("emptying the write-ahead log: %w", err))
+		return l.failed(fmt.Errorf("emptying the write-ahead log: %w", err))
 	}
 	return nil
 }

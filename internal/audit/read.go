@@ -89,14 +89,15 @@ var errEnough = errors.New("enough")
 // Each gives every record that matches to f, in order, from one state of the log. It
 // ends with f's error.
 func (l *Log) Each(ctx context.Context, filter Filter, f func(*Entry) error) error {
-	return l.look(ctx, func(tx *sql.Tx) error {
-		given := 0
+	var theirs error
+	given := 0
+	err := l.look(ctx, func(tx *sql.Tx) error {
 		err := eachEntry(ctx, tx, filter.Newest, func(e *Entry) error {
 			if filter.narrow() && (e.Body == nil || !filter.match(&e.Event)) {
 				return nil
 			}
-			if err := f(e); err != nil {
-				return err
+			if theirs = f(e); theirs != nil {
+				return errEnough
 			}
 			if given++; given == filter.Limit {
 				return errEnough
@@ -108,6 +109,7 @@ func (l *Log) Each(ctx context.Context, filter Filter, f func(*Entry) error) err
 		}
 		return err
 	})
+	return errors.Join(theirs, err)
 }
 
 // List gives the records that match.
@@ -133,11 +135,11 @@ func (l *Log) look(ctx context.Context, f func(*sql.Tx) error) error {
 	}
 	tx, err := db.BeginTx(ctx, opts)
 	if err != nil {
-		return storeError(fmt.Errorf("reading: %w", err))
+		return l.failed(fmt.Errorf("reading: %w", err))
 	}
 	defer tx.Rollback() //nolint:errcheck // it only read
 	if err := f(tx); err != nil {
-		return storeError(err)
+		return l.failed(err)
 	}
 	return nil
 }

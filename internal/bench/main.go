@@ -44,7 +44,7 @@ func main() {
 		return
 	}
 	rounds := flag.Int("rounds", 7, "counted rounds of each measurement")
-	only := flag.String("only", "", `"bundling", "resources" or "deploying": one table`)
+	only := flag.String("only", "", `"bundling", "resources", "deploying", "record" or "guardrails": one table`)
 	flag.Parse()
 	// As cmd/mcp-server has it: bundling happens in this process.
 	debug.SetGCPercent(200)
@@ -66,9 +66,19 @@ type row struct {
 }
 
 func run(ctx context.Context, rounds int, only string) error {
+	if only == "" || only == "record" {
+		if err := record(ctx, rounds); err != nil || only != "" {
+			return err
+		}
+	}
 	peers, err := peertest.Find(ctx)
 	if err != nil {
 		return err
+	}
+	if only == "" || only == "guardrails" {
+		if err := guardrails(ctx, rounds, peers); err != nil || only != "" {
+			return err
+		}
 	}
 	work, err := os.MkdirTemp("", "hourglass-bench-")
 	if err != nil {

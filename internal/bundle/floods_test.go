@@ -27,7 +27,7 @@ func TestFloods(t *testing.T) {
 			}
 			return s.String()
 		}()), deploy.CodeTooManyFiles, "match more than 100000 files"},
-		"unknown keys":           {map[string]string{"index.js": worksFine, "wrangler.json": `{"name": "x", ` + listOf(`"ke%d": 1`, 20_000) + "}"}, "", "and 19952 more warnings"},
+		"unknown keys":           {map[string]string{"index.js": worksFine, "wrangler.json": `{"name": "x", ` + listOf(`"ke%d": 1`, 5000) + "}"}, "", "and 4952 more warnings"},
 		"environments":           {map[string]string{"index.js": worksFine, "wrangler.json": `{"name": "x", "env": {` + listOf(`"e%d": {}`, 20_000) + "}}"}, "", "e100, e101"},
 		"no such number":         {map[string]string{"index.js": worksFine, "wrangler.toml": "name = \"x\"\n[vars]\nA = nan\n"}, deploy.CodeConfigInvalid, "no JSON has"},
 		"no such number, either": {map[string]string{"index.js": worksFine, "wrangler.toml": "name = \"x\"\n[vars.A]\nB = [-inf]\n"}, deploy.CodeConfigInvalid, "no JSON has"},
@@ -59,10 +59,10 @@ func TestFloods(t *testing.T) {
 // Suggestions are looked for where they will be shown, not for each of thousands.
 func TestManyErrors(t *testing.T) {
 	r := strings.Repeat
-	files := with(many(r("f", 100)+"%d.js", 1500), "index.js", worksFine+strings.ReplaceAll(listOf("import \"./"+r("g", 100)+"%d.js\"", 3000), ",", "\n"))
+	files := with(many(r("f", 100)+"%d.js", 500), "index.js", worksFine+strings.ReplaceAll(listOf("import \"./"+r("g", 100)+"%d.js\"", 300), ",", "\n"))
 	_, err := newBundler(t, bundle.Config{}).Bundle(t.Context(), inline(files))
 	e := deploy.AsError(err)
-	if e.Code != deploy.CodeBuildFailed || len(e.Diagnostics) != 51 || e.Diagnostics[50].Text != "and 2950 more" || e.Diagnostics[49].Suggestion == "" {
+	if e.Code != deploy.CodeBuildFailed || len(e.Diagnostics) != 51 || e.Diagnostics[50].Text != "and 250 more" || e.Diagnostics[49].Suggestion == "" {
 		t.Errorf("%s %s, %d rows", e.Code, e.Message, len(e.Diagnostics))
 	}
 }

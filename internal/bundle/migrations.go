@@ -79,7 +79,7 @@ func (j *job) migrationPattern(where, dir, pattern string, configured bool) []st
 		j.set.wrong(key, "a pattern of *, ?, [ ] and **; braces, backslashes and groups such as { } or !( ) are not understood")
 	}
 	var segments []string
-	for _, s := range strings.Split(below, "/") {
+	for s := range strings.SplitSeq(below, "/") {
 		s = strings.ReplaceAll(s, "[!", "[^")
 		if _, err := path.Match(s, ""); err != nil {
 			j.set.wrong(key, "a pattern in which every [ is closed")
@@ -97,34 +97,34 @@ func (j *job) migrationPattern(where, dir, pattern string, configured bool) []st
 // matching finds the files below a folder that a pattern names, by their paths from
 // there. As in wrangler's, what begins with a dot is found by that dot alone.
 func (j *job) matching(folder string, segments []string) (out []string) {
-	d := j.f.dir(folder)
-	if d == nil || len(segments) == 0 {
+	if len(segments) == 0 {
 		return nil
 	}
-	if segments[0] == "**" {
-		out = j.matching(folder, segments[1:])
+	d := j.f.dir(folder)
+	if d == nil {
+		return nil
+	}
+	first, rest := segments[0], segments[1:]
+	deep := first == "**"
+	if deep {
+		out = j.matching(folder, rest)
 	}
 	for name, kind := range d.entries {
-		full := path.Join(folder, name)
-		hidden := strings.HasPrefix(name, ".") && !strings.HasPrefix(segments[0], ".")
-		ok, _ := path.Match(segments[0], name) // it was tried before
-		if hidden || !ok {
+		hidden := strings.HasPrefix(name, ".") && !strings.HasPrefix(first, ".")
+		if ok, _ := path.Match(first, name); !ok || hidden { // the pattern was tried before
 			continue
 		}
-		below := segments[1:]
-		switch {
-		case segments[0] == "**" && kind == kindDir:
+		full, below := path.Join(folder, name), rest
+		if deep {
 			below = segments
-		case segments[0] == "**":
-			continue
-		case len(segments) == 1 && j.f.isFile(full):
-			out = append(out, name)
-			continue
-		case kind != kindDir: // wrangler does not go into linked folders either
-			continue
 		}
-		for _, found := range j.matching(full, below) {
-			out = append(out, path.Join(name, found))
+		switch {
+		case !deep && len(rest) == 0 && j.f.isFile(full):
+			out = append(out, name)
+		case kind == kindDir: // wrangler does not go into linked folders either
+			for _, found := range j.matching(full, below) {
+				out = append(out, path.Join(name, found))
+			}
 		}
 	}
 	return out

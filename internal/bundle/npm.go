@@ -49,8 +49,8 @@ func (n *installer) mount(ctx context.Context, t *memTree, p *opened) error {
 	if err != nil || want == nil {
 		return err
 	}
-	p.warnings = append(p.warnings, want.warnings...)
 	dir, err := n.installed(ctx, want)
+	p.warnings = append(p.warnings, want.warnings...)
 	if err != nil {
 		return err
 	}
@@ -94,11 +94,12 @@ func (n *installer) installed(ctx context.Context, want *manifest) (string, erro
 	if n.fresh(dir, want) {
 		return dir, nil
 	}
-	// One that is too old makes room under a name of its own: a bundle that is being made
-	// of it goes on reading.
-	_ = os.Rename(dir, filepath.Join(n.cfg.CacheDir, "stale-"+rand.Text()))
 	err := n.install(limited, npm, dir, want)
 	n.prune()
+	if _, there := os.Stat(filepath.Join(dir, "complete")); err != nil && there == nil && ctx.Err() == nil {
+		want.warnings = append(want.warnings, fmt.Sprintf("The packages could not be looked up anew, so those that were installed earlier are used: %s.", deploy.AsError(err).Message))
+		return dir, nil
+	}
 	if limited.Err() != nil && ctx.Err() == nil {
 		return "", deploy.Errorf(deploy.CodeTimeout, "Name fewer or smaller packages in package.json, or try again.",
 			"installing the packages took longer than %s (limit: install timeout)", n.cfg.InstallTimeout).Caused(err)
@@ -223,6 +224,9 @@ func (n *installer) install(ctx context.Context, npm, dir string, want *manifest
 	if err := os.WriteFile(filepath.Join(project, "complete"), nil, 0o600); err != nil {
 		return fmt.Errorf("the cache folder: %w", err)
 	}
+	// One that is too old makes room under a name of its own: a bundle that is being made
+	// of it goes on reading.
+	_ = os.Rename(dir, filepath.Join(n.cfg.CacheDir, "stale-"+rand.Text()))
 	err = os.Rename(project, dir)
 	if _, there := os.Stat(filepath.Join(dir, "complete")); there == nil {
 		return nil // ours, or another process was faster
@@ -359,7 +363,12 @@ func npmError(out string, err error) error {
 	if why == "" {
 		why = "npm gave no reason"
 	}
-	return deploy.Errorf(deploy.CodeBuildFailed, "Correct the names and versions in package.json, then call again.",
+	next := "Correct the names and versions in package.json, then call again."
+	switch code {
+	case "ECONNREFUSED", "ECONNRESET", "ENOTFOUND", "EAI_AGAIN", "ETIMEDOUT", "ERR_SOCKET_TIMEOUT":
+		next = "The registry can't be reached from the server: try again in a minute. " + nextWithoutNPM
+	}
+	return deploy.Errorf(deploy.CodeBuildFailed, next,
 		"the packages of package.json can't be installed: %s", cutText(why, 300)).Caused(err)
 }
 

@@ -118,4 +118,22 @@ func TestInstallationsAge(t *testing.T) {
 			t.Errorf("%s is still there", filepath.Base(dir))
 		}
 	}
+	// An old installation is better than none.
+	if err := os.Chtimes(complete, long, long); err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	if err := os.RemoveAll(filepath.Join(cache, "npm-cache")); err != nil { // what npm itself falls back to
+		t.Fatal(err)
+	}
+	a := must(t, b, src)
+	if told := strings.Join(a.Warnings, "\n"); !strings.Contains(told, "installed earlier") {
+		t.Errorf("warnings %q", told)
+	}
+	only()
+	// Without any, the advice is not about package.json.
+	_, err := npmBundler(t, r, func(*bundle.Config) {}).Bundle(t.Context(), src)
+	if e := deploy.AsError(err); err == nil || !strings.Contains(e.Next, "try again in a minute") {
+		t.Errorf("%v, next %q", err, e.Next)
+	}
 }

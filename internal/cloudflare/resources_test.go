@@ -180,7 +180,7 @@ func (s *resourceServer) query(sql string) http.HandlerFunc {
 		for i, name := range s.applied {
 			rows = append(rows, map[string]any{"id": i + 1, "name": name})
 		}
-	case strings.Contains(sql, "hourglass_no_such_table") && !(s.badSQL != "" && strings.Contains(sql, s.badSQL)):
+	case strings.Contains(sql, "hourglass_no_such_table") && (s.badSQL == "" || !strings.Contains(sql, s.badSQL)):
 		return refusal(400, 7500, "no such table: hourglass_no_such_table: SQLITE_ERROR")
 	case s.badSQL != "" && strings.Contains(sql, s.badSQL):
 		return refusal(400, 7500, `near "`+s.badSQL+`": syntax error at offset 1: SQLITE_ERROR`)
@@ -300,6 +300,26 @@ func TestPrepareNames(t *testing.T) {
 			t.Error(diff)
 		}
 	}
+	// Ids that the account has are taken as they are, on every deployment.
+	theirs := slices.Clone(a.Bindings)
+	theirs[1] = deploy.Binding{"name": "CACHE_KV", "type": "kv_namespace", "namespace_id": keyOf(s.namespaces, worker+"-cache-kv")}
+	theirs[4] = deploy.Binding{"name": "DB", "type": "d1", "id": "d1"}
+	withIDs := *a
+	withIDs.Bindings = theirs
+	made := s.next
+	for range 2 {
+		p, err := c.Prepare(t.Context(), account(), &withIDs, nil)
+		if err != nil || len(p.Warnings) != 0 || s.next != made {
+			t.Fatalf("%+v %v", p, err)
+		}
+		for _, i := range []int{1, 4} {
+			if diff := cmp.Diff(theirs[i], p.Bindings[i]); diff != "" {
+				t.Error(diff)
+			}
+		}
+		s.settings = p.Bindings
+	}
+	s.settings = []deploy.Binding{}
 	// Ids of another account: resources of this one stand in, and it is said.
 	a.Bindings[1]["namespace_id"], a.Bindings[4]["id"] = "ffffffffffffffffffffffffffffffff", "52bdea48-0000-0000-0000-000000000000"
 	p, err = c.Prepare(t.Context(), account(), a, nil)

@@ -139,9 +139,12 @@ func errAccountUnknown(session string) *Error {
 // timeFor is the time by which an account's life is measured, in the API's terms: the
 // later of our clock, corrected by what was between the two when the account was
 // made, and the API's own clock as last heard. Either can end a use, neither can
-// lengthen it.
+// lengthen it, and both that jump back never give more than the account had.
 func (s *Service) timeFor(a *Account) time.Time {
 	now := s.cfg.Now().Add(a.Skew)
+	if now.Before(a.CreatedAt) {
+		now = a.CreatedAt
+	}
 	if a.Target != s.cfg.Cloud.Target() {
 		return now // another API's clock says nothing of this account
 	}

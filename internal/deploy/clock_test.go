@@ -87,6 +87,19 @@ func TestAClockJumps(t *testing.T) {
 	}
 }
 
+// Both clocks that jump back never give more than the account had at first.
+func TestBothClocksJumpBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		s := w.service()
+		must(t, s, worker("200 one"))
+		w.set(func() { w.apiOffset, w.localOffset = -2*time.Hour, -3*time.Hour })
+		if res := must(t, s, worker("200 two")); res.MinutesLeft > 60 || res.Account != deploy.AccountReused {
+			t.Errorf("%d minutes left", res.MinutesLeft)
+		}
+	})
+}
+
 // The clock of another API says nothing of an account that does not live there.
 func TestTheClockOfAnotherAPI(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 
 // LeaseTTL is short here, so that a test that kills the server at every point does not
 // spend its time waiting for leases of the dead.
-const LeaseTTL = 3 * time.Second
+const LeaseTTL = 2 * time.Second
 
 // crash kills the process, as nothing can catch it, where HOURGLASS_CRASH_AT names the point.
 func crash(point string) {

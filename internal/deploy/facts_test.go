@@ -21,7 +21,8 @@ func TestFacts(t *testing.T) {
 		},
 		Bindings: []deploy.Binding{
 			{"name": "KEY", "type": "secret_text", "text": "a-value-that-is-secret"},
-			{"name": "URL", "type": "plain_text", "text": "a-plain-value"}, {"name": "DB", "type": "d1"},
+			{"name": "URL", "type": "plain_text", "text": "a-plain-value"},
+			{"name": "DB", "type": "d1"},
 		},
 		Resources: &deploy.Resources{Crons: []string{"* * * * *"}},
 		Assets:    &deploy.Assets{Files: []deploy.Asset{{Path: "/a", Content: []byte("abc")}, {Path: "/b", Content: []byte("de")}}},

@@ -67,8 +67,10 @@ type world struct {
 	// onLook is asked before an account is looked at.
 	onLook func(n int) error
 	looks  int
-	// misused are uses of a token that must not be used any more.
+	// misused are uses of a token that must not be used any more: of an account that was
+	// in ended, or that is over by a clock.
 	misused []string
+	ended   map[string]bool
 }
 
 type fakeAccount struct {
@@ -259,8 +261,12 @@ func (c *fakeCloud) create() (*deploy.Grant, error) {
 // account checks a token as the API does. The caller holds the lock.
 func (c *fakeCloud) account(a *deploy.Account) (*fakeAccount, error) {
 	known := c.accounts[a.ID]
-	if a.State != deploy.AccountCurrent || a.Token.Empty() {
+	ours, api := time.Now().Add(c.localOffset).Add(a.Skew), (*world)(c).apiNow()
+	switch {
+	case a.State != deploy.AccountCurrent || a.Token.Empty() || c.ended[a.ID]:
 		c.misused = append(c.misused, "account "+a.ID+" of state "+string(a.State))
+	case c.ended != nil && (!ours.Before(a.ExpiresAt) || c.heard && !api.Before(a.ExpiresAt)):
+		c.misused = append(c.misused, "account "+a.ID+" after its end")
 	}
 	if known == nil || known.acct.Token != a.Token || !(*world)(c).apiNow().Before(known.acct.ExpiresAt) {
 		return nil, deploy.Errorf(deploy.CodeAccountLost, "Call deploy_temporary with fresh: true.", "the API does not accept this token")

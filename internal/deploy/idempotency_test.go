@@ -223,3 +223,71 @@ func TestWaitingForAnothersCallEndsWithTheContext(t *testing.T) {
 		<-done
 	})
 }
+
+// A call under a key is repeated after its process was killed, by a client that knows
+// no session and a server with another scope. It never makes a second account.
+func TestARepeatedCallAfterACrash(t *testing.T) {
+	elsewhere := me
+	elsewhere.Scope = "server-2"
+	for name, c := range map[string]struct {
+		op      string
+		nth     int
+		fresh   bool
+		account deploy.Code // "": it ends live
+	}{
+		"before anything":                        {"SaveSession", 1, false, ""},
+		"before the account's step":              {"BeginStep", 1, false, ""},
+		"before the account is on record":        {"Settle", 1, false, deploy.CodeAccountLost},
+		"before the upload":                      {"BeginStep", 2, false, ""},
+		"after the upload":                       {"Settle", 2, false, ""},
+		"before its result is kept":              {"FinishCall", 1, false, ""},
+		"fresh, before the account's step":       {"BeginStep", 1, true, ""},
+		"fresh, before the account is on record": {"Settle", 1, true, deploy.CodeAccountLost},
+		"fresh, before the upload":               {"BeginStep", 2, true, ""},
+		"fresh, before its result is kept":       {"FinishCall", 1, true, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				before := 0
+				req := keyed("200 one", "k")
+				if req.Fresh = c.fresh; c.fresh {
+					must(t, w.service(), worker("200 zero"))
+					before = 1
+				}
+				w.dies(c.op, c.nth)
+				if res, err := w.service().Deploy(t.Context(), me, req); err == nil {
+					t.Fatalf("it lived: %+v", res)
+				}
+				s := w.restarted()
+				for range 2 {
+					res, err := s.Deploy(t.Context(), elsewhere, req)
+					if c.account != "" {
+						refused(t, err, c.account)
+					} else if err != nil || res.Check.BodyExcerpt != "one" {
+						t.Fatalf("again: %+v, %v", res, err)
+					}
+				}
+				if len(w.accounts) != before+1 {
+					t.Errorf("%d accounts were made, %d before", len(w.accounts)-before, before)
+				}
+			})
+		})
+	}
+}
+
+// A call that runs for long holds its key all the while.
+func TestALongCallHoldsItsKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.uploadTakes = 3 * time.Minute
+		s := w.service()
+		done := make(chan *deploy.DeployResult)
+		go func() { done <- must(t, s, keyed("200 one", "k")) }()
+		time.Sleep(2 * time.Minute)
+		again, err := w.service().Deploy(t.Context(), me, keyed("200 one", "k"))
+		if first := <-done; err != nil || first.DeploymentID != again.DeploymentID || w.uploads != 1 {
+			t.Errorf("%+v, %v after %d uploads", again, err, w.uploads)
+		}
+	})
+}

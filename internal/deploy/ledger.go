@@ -137,7 +137,8 @@ type Ledger interface {
 
 	// BeginStep writes a step down as open, under its session's lease. CodeBusy when the
 	// lease is not held any more, also when it only ran out; CodeRateLimited, with
-	// RetryAfter, when a limit is reached. Then the step must not be taken.
+	// RetryAfter, when a limit is reached; CodeSessionNotFound when the session was
+	// forgotten meanwhile. Then the step must not be taken.
 	BeginStep(ctx context.Context, l *Lease, s Step, limits ...StepLimit) error
 	// Settle ends a step of the lease's session, whoever began it; with StepUnknown it
 	// stays to be looked at. CodeBusy when another lease of the session was taken
@@ -147,9 +148,9 @@ type Ledger interface {
 	// Steps lists a session's steps, oldest first.
 	Steps(ctx context.Context, sessionID string) ([]Step, error)
 	// Abandoned lists sessions that have steps to look at, and sessions with an account
-	// that ends before t and is in use or has secrets, but none whose lease is held; at
-	// most limit of them, first those whose lease was held longest ago, so that looking
-	// (under the lease) goes round.
+	// that ends before t, by the API's clock or by ours (its Skew), and is in use or has
+	// secrets, but none whose lease is held; at most limit of them, first those whose
+	// lease was held longest ago, so that looking (under the lease) goes round.
 	Abandoned(ctx context.Context, t time.Time, limit int) ([]Session, error)
 
 	// Usage counts what principal and everybody used since a time.

@@ -140,7 +140,7 @@ func (m *memStore) Abandoned(ctx context.Context, t time.Time, limit int) ([]dep
 		}
 		left := slices.ContainsFunc(m.steps, func(s deploy.Step) bool { return s.SessionID == sess.ID && !s.State.Settled() })
 		over := slices.ContainsFunc(m.accounts, func(a deploy.Account) bool {
-			return a.SessionID == sess.ID && a.ExpiresAt.Before(t) && (a.State == deploy.AccountCurrent || !a.Token.Empty() || !a.ClaimURL.Empty())
+			return a.SessionID == sess.ID && (a.ExpiresAt.Before(t) || a.ExpiresAt.Add(-a.Skew).Before(t)) && (a.State == deploy.AccountCurrent || !a.Token.Empty() || !a.ClaimURL.Empty())
 		})
 		if (left || over) && len(out) < limit {
 			out = append(out, sess)

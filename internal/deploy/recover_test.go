@@ -68,8 +68,8 @@ func look(t *testing.T, s *deploy.Service, id string) deploy.SessionStatus {
 // is on record. It is never made a second time but by fresh: true.
 func TestALostAccount(t *testing.T) {
 	for name, c := range map[string]struct {
-		break_ func(w *world)
-		first  deploy.Code
+		spoil func(w *world)
+		first deploy.Code
 	}{
 		"the answer is lost": {func(w *world) { w.afterProvision = lose(1) }, deploy.CodeAccountLost},
 		"cancelled meanwhile": {func(w *world) {
@@ -88,7 +88,7 @@ func TestALostAccount(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t)
-				c.break_(w)
+				c.spoil(w)
 				_, err := w.service().Deploy(t.Context(), me, worker("200 one"))
 				refused(t, err, c.first)
 				made := len(w.accounts)
@@ -201,7 +201,7 @@ func TestAKilledDeployment(t *testing.T) {
 // A killed redeployment: what is told is what the API has.
 func TestAKilledRedeployment(t *testing.T) {
 	for name, c := range map[string]struct {
-		break_  func(w *world)
+		spoil   func(w *world)
 		serves  string
 		version string
 	}{
@@ -214,7 +214,7 @@ func TestAKilledRedeployment(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t)
 				must(t, w.service(), worker("200 one"))
-				c.break_(w)
+				c.spoil(w)
 				if res, err := w.service().Deploy(t.Context(), me, worker("200 two")); err == nil {
 					t.Fatalf("it lived: %+v", res)
 				}

@@ -70,8 +70,7 @@ func (f *facts) Parent() cel.Activation { return nil }
 // there is one place where a fact is added.
 func declarations() []cel.EnvOption {
 	out := []cel.EnvOption{cel.Variable("act", cel.StringType)}
-	for i := range reflect.TypeFor[deploy.Facts]().NumField() {
-		f := reflect.TypeFor[deploy.Facts]().Field(i)
+	for f := range reflect.TypeFor[deploy.Facts]().Fields() {
 		out = append(out, cel.Variable(factName(f), celType(f.Type)))
 	}
 	return out

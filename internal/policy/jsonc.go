@@ -156,7 +156,7 @@ type decodable interface {
 // them (factName): unknown keys are refused with the closest known one, and so are keys
 // given twice. The tag `need:"yes"` marks a key that must be there.
 func (d *document) decode(v hujson.Value, into reflect.Value, what string) {
-	if own, ok := into.Addr().Interface().(decodable); ok {
+	if own, ok := reflect.TypeAssert[decodable](into.Addr()); ok {
 		own.decode(d, v)
 		return
 	}

@@ -12,9 +12,9 @@ import (
 	"github.com/hourglass-mcp/hourglass/internal/deploy"
 )
 
-// timeout bounds one decision by the clock. maxCost ends a condition long before; this
-// is for what costs are not counted for.
-const timeout = 2 * time.Second
+// timeout bounds one decision by the clock. maxCost ends a condition long before, also on
+// a machine that is busy with other things; this is for work that is not counted.
+const timeout = 10 * time.Second
 
 // Config says where rules come from.
 type Config struct {

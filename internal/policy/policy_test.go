@@ -233,7 +233,7 @@ func TestMistakes(t *testing.T) {
 		{"nothing", "", "1:1", "JSON"},
 		{"not UTF-8", "{\n\"rules\": \"\xff\"}", "2:11", "UTF-8"},
 		{"unknown key", "{\n  // c\n  \"ruls\": []}", "3:3", `did you mean "rules"`},
-		{"unknown key of a rule", `{"rules": [{"name": "a", "act": "deploy", "whn": "true", "when": "true", "verdict": "allow"}]}`, "1:43", `did you mean "when"`},
+		{"unknown key of a rule", `{"rules": [{"name": "a", "act": "deploy", "whem": "true", "when": "true", "verdict": "allow"}]}`, "1:43", `did you mean "when"`},
 		{"key twice", `{"rules": [{"name": "a", "act": "deploy", "when": "true", "verdict": "allow", "verdict": "deny"}]}`, "1:79", "twice"},
 		{"no name", `{"rules": [{"act": "deploy", "when": "true", "verdict": "allow"}]}`, "1:12", `needs the key "name"`},
 		{"no condition", `{"rules": [{"name": "a", "act": "deploy", "verdict": "allow"}]}`, "1:12", `needs the key "when"`},
@@ -252,8 +252,8 @@ func TestMistakes(t *testing.T) {
 		{"otherwise without words", `{"otherwise": {"deploy": "deny"}}`, "1:26", "message"},
 		{"fingerprint", `{"allow_findings": [{"fingerprint": "abc", "reason": "r"}]}`, "1:37", "24"},
 		{"reason", `{"allow_findings": [{"fingerprint": "f_0123456789abcdef01234567", "reason": " "}]}`, "1:37", "reason"},
-		{"fact", "{\"rules\": [{\"name\": \"a\", \"act\": \"deploy\", \"verdict\": \"allow\",\n  \"when\": \"true && pricipal == 'x'\"}]}", "2:20", `did you mean "principal"`},
-		{"field", "{\"rules\": [{\"name\": \"a\", \"act\": \"deploy\", \"verdict\": \"allow\",\n  \"when\": \"worker.nmae == 'x'\"}]}", "2:18", `did you mean "name"`},
+		{"fact", "{\"rules\": [{\"name\": \"a\", \"act\": \"deploy\", \"verdict\": \"allow\",\n  \"when\": \"true && prinzipal == 'x'\"}]}", "2:20", `did you mean "principal"`},
+		{"field", "{\"rules\": [{\"name\": \"a\", \"act\": \"deploy\", \"verdict\": \"allow\",\n  \"when\": \"worker.nqme == 'x'\"}]}", "2:18", `did you mean "name"`},
 		{"past escapes", `{"rules": [{"name": "a", "act": "deploy", "verdict": "allow", "when": "principal == \"\u00fcé\ud83d\ude00\" && nix"}]}`, "1:112", `"nix"`},
 		{"in lines", "{\"rules\": [{\"name\": \"a\", \"act\": \"deploy\", \"verdict\": \"allow\", \"when\": [\n  \"fresh &&\",\n  \"  worker.hosts.all(h, hh == 'x')\"\n]}]}", "3:26", `"hh"`},
 		{"syntax", `{"rules": [{"name": "a", "act": "deploy", "verdict": "allow", "when": "fresh &&"}]}`, "1:80", ""},
@@ -331,5 +331,22 @@ func BenchmarkDecide(b *testing.B) {
 func BenchmarkNew(b *testing.B) {
 	for b.Loop() {
 		mustNew(b, one("fresh"))
+	}
+}
+
+// TestRoomForRealRules: the bound on work leaves room for large Workers and long lists.
+func TestRoomForRealRules(t *testing.T) {
+	f := deploy.Facts{}
+	for i := range 1000 {
+		f.Worker.Packages = append(f.Worker.Packages, deploy.PackageFact{Name: fmt.Sprintf("@scope/package-number-%d", i), Version: "1.2.3"})
+		f.Worker.Hosts = append(f.Worker.Hosts, fmt.Sprintf("host%d.example.com", i))
+	}
+	names := "'evil-0'"
+	for i := range 19 {
+		names += fmt.Sprintf(", 'evil-%d'", i+1)
+	}
+	p := mustNew(t, one("worker.packages.exists(p, p.name in ["+names+"]) || !worker.hosts.all(h, h.endsWith('.example.com') || h in ["+names+"])"))
+	if d := p.Decide(t.Context(), deploy.ActDeploy, f); d.Verdict != deploy.Allow {
+		t.Errorf("%+v", d)
 	}
 }

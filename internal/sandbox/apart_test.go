@@ -2,6 +2,7 @@ package sandbox_test
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -201,6 +202,21 @@ func lockOf(dir string) int {
 	return -1
 }
 
+// ownAddresses are this machine's addresses in its networks, private or not.
+func ownAddresses(t *testing.T) (out []string) {
+	t.Helper()
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range all {
+		if n, ok := a.(*net.IPNet); ok && n.IP.IsGlobalUnicast() {
+			out = append(out, n.IP.String())
+		}
+	}
+	return out
+}
+
 // TestOutbound: a Worker reaches neither this machine nor its network, unless the
 // operator allows it.
 func TestOutbound(t *testing.T) {
@@ -216,6 +232,15 @@ export default { async fetch(r, env) {
   try { const s = connect("127.0.0.1` + port + `"); await s.opened; reached.push("socket"); } catch {}
   return new Response(reached.join());
 } };`
+	for _, address := range ownAddresses(t) {
+		l, err := net.Listen("tcp", net.JoinHostPort(address, port[1:]))
+		if err != nil {
+			continue // another program has the port there
+		}
+		defer l.Close()
+		go func() { _ = http.Serve(l, secret.Config.Handler) }() //nolint:gosec // of a test
+		code = strings.Replace(code, `"localhost"`, `"`+strings.TrimSuffix(net.JoinHostPort(address, ""), ":")+`", "localhost"`, 1)
+	}
 	for allowed, want := range map[bool]string{false: "", true: "127.0.0.1 metadata"} {
 		s := box(t, sandbox.Config{ChallengeK: 1, ChallengeG: 1, AllowPrivateNetwork: allowed})
 		o := on{t, s, grant(t, s)}

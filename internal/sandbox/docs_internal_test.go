@@ -21,7 +21,7 @@ func TestDocumentedEndpoints(t *testing.T) {
 	table, rest, _ := strings.Cut(rest, "## Bindings")
 	var told, have []string
 	for _, m := range regexp.MustCompile("`([A-Z]+(?:,[A-Z]+)*) (…[^` ]*|/[^` ]*)`").FindAllStringSubmatch(table, -1) {
-		for _, method := range strings.Split(m[1], ",") {
+		for method := range strings.SplitSeq(m[1], ",") {
 			if m[2] != "/unknown" { // of the management port
 				told = append(told, method+" "+strings.Replace(m[2], "…", "/accounts/{account}", 1))
 			}

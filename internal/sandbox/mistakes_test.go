@@ -98,7 +98,9 @@ export default { fetch: () => new Response("back") };`, map[string]any{"migratio
 	o.want(calm, "/", "still calm")
 	// A new version may not be bound to what is not there; one that is there again is found.
 	for _, b := range []map[string]any{
-		{"name": "X", "type": "service", "service": "back"}, {"name": "X", "type": "queue", "queue_name": "jobs"}, {"name": "X", "type": "kv_namespace", "namespace_id": kv},
+		{"name": "X", "type": "service", "service": "back"},
+		{"name": "X", "type": "queue", "queue_name": "jobs"},
+		{"name": "X", "type": "kv_namespace", "namespace_id": kv},
 		{"name": "X", "type": "durable_object_namespace", "class_name": "Room", "script_name": "back"},
 	} {
 		if a := upload(t, o.s, o.g, "late", says("x"), bindings(b)); a.Success {

@@ -128,6 +128,14 @@ func (s *Store) BeginStep(ctx context.Context, l *deploy.Lease, v deploy.Step, l
 		if !had.heldBy(l) || !had.heldAt(now) {
 			return errLeaseLost(l.Name)
 		}
+		there := 0
+		found, err := one(ctx, tx, []any{&there}, "SELECT 1 FROM sessions WHERE id = $1", v.SessionID)
+		if err == nil && !found {
+			err = errNoSession(v.SessionID)
+		}
+		if err != nil {
+			return err
+		}
 		for _, lim := range limits {
 			if lim.Kind != v.Kind {
 				continue

@@ -159,6 +159,7 @@ func steps(t *testing.T, s *session.Store) {
 	if err := s.BeginStep(ctx, l, someStep("st_3", "s_b", deploy.StepDelete)); err == nil {
 		t.Error("a step was begun under another session's lease")
 	}
+	wantCode(t, s.BeginStep(ctx, lease(t, s, "s_forgotten"), someStep("st_3", "s_forgotten", deploy.StepDelete)), deploy.CodeSessionNotFound)
 	if err := s.Settle(ctx, l, deploy.Settlement{StepID: "st_2", State: deploy.StepOpen}); err == nil {
 		t.Error("settled as open")
 	}
@@ -333,6 +334,7 @@ func abandoned(t *testing.T, s *session.Store) {
 	must(t, s.BeginStep(ctx, a, someStep("1", "s_a", deploy.StepUploadScript)))
 	must(t, s.BeginStep(ctx, b, someStep("2", "s_b", deploy.StepUploadScript)))
 	c := someAccount("c", "s_c") // until 3600
+	c.Skew = 0
 	must(t, s.SaveAccount(ctx, c))
 	is(ids(3600, 10), "")
 	is(ids(3601, 10), "s_c")
@@ -348,6 +350,10 @@ func abandoned(t *testing.T, s *session.Store) {
 	is(ids(0, 10), "s_b s_a")
 	must(t, s.Settle(ctx, again, deploy.Settlement{StepID: "2", State: deploy.StepFailed}))
 	is(ids(0, 10), "s_a")
+	c.Skew = 2 * time.Hour // our clock was behind, and the account ends before it says 3600
+	must(t, s.SaveAccount(ctx, c))
+	is(ids(3600-2*3600, 10), "s_a")
+	is(ids(3601-2*3600, 10), "s_c s_a") // never held comes first
 	c.State = deploy.AccountClaimed
 	must(t, s.SaveAccount(ctx, c))
 	is(ids(9999, 10), "s_c s_a") // its claim link is to be wiped

@@ -149,7 +149,7 @@ func (s *Store) use(ctx context.Context) (*sql.DB, error) {
 	}
 	db, seal, err := s.open(ctx)
 	if err != nil {
-		return nil, s.failed(err)
+		return nil, s.told(ctx, err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -2,10 +2,12 @@ package session
 
 import (
 	"context"
+	"crypto/tls"
 	"database/sql"
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,10 +36,13 @@ const connectLimit = 10 * time.Second
 // several processes share it.
 const maxConnections = 10
 
-// atConnect is said to the server on every new connection. A record is on its disk when
-// a write returns; a process that stands still in the middle of a transaction loses it,
-// so that the others need not wait for good.
-const atConnect = "SET synchronous_commit = on; SET idle_in_transaction_session_timeout = '60s'; SET lock_timeout = '30s'"
+// atConnect is said to the server on every new connection, where nobody decided it. A
+// record is on its disk when a write returns; a process that stands still in the middle
+// of a transaction loses it, so that the others need not wait for good.
+const atConnect = `
+	SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';
+	SELECT set_config('idle_in_transaction_session_timeout', '60s', false) WHERE current_setting('idle_in_transaction_session_timeout') = '0';
+	SELECT set_config('lock_timeout', '30s', false) WHERE current_setting('lock_timeout') = '0'`
 
 func (h server) open(ctx context.Context) (*sql.DB, error) {
 	cfg, err := pgx.ParseConfig(h.url.Reveal())
@@ -46,6 +51,7 @@ func (h server) open(ctx context.Context) (*sql.DB, error) {
 		return nil, errors.New("the address of the store is not a PostgreSQL URL (postgres://user@host:5432/database?sslmode=verify-full)")
 	}
 	h.secret(cfg.Password)
+	keepTLS(cfg)
 	if cfg.ConnectTimeout == 0 {
 		cfg.ConnectTimeout = connectLimit
 	}
@@ -63,6 +69,24 @@ func (h server) open(ctx context.Context) (*sql.DB, error) {
 		return nil, errors.Join(err, db.Close())
 	}
 	return db, nil
+}
+
+// keepTLS takes away the way without TLS that the default (sslmode=prefer) would fall
+// back to over a network: somebody between could ask for the password there. Who says
+// sslmode=disable has decided.
+func keepTLS(cfg *pgx.ConnConfig) {
+	speaks := map[string]bool{cfg.Host: cfg.TLSConfig != nil}
+	for _, f := range cfg.Fallbacks {
+		speaks[f.Host] = speaks[f.Host] || f.TLSConfig != nil
+	}
+	cfg.Fallbacks = slices.DeleteFunc(cfg.Fallbacks, func(f *pgconn.FallbackConfig) bool {
+		return f.TLSConfig == nil && speaks[f.Host] && !onThisMachine(f.Host)
+	})
+}
+
+func onThisMachine(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || strings.HasPrefix(host, "/") || strings.HasPrefix(host, "@") || ip != nil && ip.IsLoopback()
 }
 
 // schemaTable is goose's: not its default name, which another program may use in the
@@ -144,9 +168,14 @@ func (server) explain(err error) (sentence, next string) {
 	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return fmt.Sprintf("the database server says: %s (%s)", e.Message, e.Code), tell
 	}
+	_, distrusted := errors.AsType[*tls.CertificateVerificationError](err)
 	_, unconnected := errors.AsType[*pgconn.ConnectError](err)
 	_, network := errors.AsType[net.Error](err)
 	switch {
+	case distrusted:
+		return "the certificate of its database server is not trusted", tell
+	case strings.Contains(err.Error(), "refused TLS"):
+		return "its database server does not speak TLS, and over a network nothing else is spoken unless its address says sslmode=disable", tell
 	case unconnected:
 		return "its database server can't be reached", tell
 	case network, pgconn.Timeout(err), strings.Contains(err.Error(), "unexpected EOF"), strings.Contains(err.Error(), "conn closed"):

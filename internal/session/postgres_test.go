@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/hourglass-mcp/hourglass/internal/deploy"
@@ -154,6 +156,45 @@ func TestManyCallsAtOnce(t *testing.T) {
 			if len(accounts) != 12 || len(deps) != 12 || accounts[0].State != deploy.AccountCurrent || accounts[1].State != deploy.AccountRetired {
 				t.Errorf("%d accounts, %d deployments", len(accounts), len(deps))
 			}
+		}
+	})
+}
+
+// TestACallThatEndsWhileItWaits: it gives the context's error, lets go of its
+// connection, and leaves nothing half done.
+func TestACallThatEndsWhileItWaits(t *testing.T) {
+	homes(t, func(t *testing.T, p place) {
+		s := p.open(t)
+		must(t, s.SaveSession(t.Context(), someSession("s_a", "me", 1)))
+		db := database(t, s)
+		tx, err := db.BeginTx(t.Context(), nil)
+		must(t, err)
+		_, err = tx.Exec("UPDATE sessions SET client = 'held' WHERE id = 's_a'")
+		must(t, err)
+		var wg sync.WaitGroup
+		ctx, stop := context.WithCancel(t.Context())
+		var ended atomic.Int32
+		for _, call := range []func() error{
+			func() error { return s.SaveSession(ctx, someSession("s_a", "me", 1)) },
+			func() error { return s.ForgetSession(ctx, "s_a") },
+		} {
+			wg.Go(func() {
+				defer ended.Add(1)
+				if err := call(); !errors.Is(err, context.Canceled) {
+					t.Error(err)
+				}
+			})
+		}
+		for db.Stats().InUse < 3 && ended.Load() == 0 { // until both wait, each on a connection of its own
+			runtime.Gosched()
+		}
+		stop()
+		wg.Wait()
+		must(t, tx.Commit())
+		got, err := s.Session(t.Context(), "me", "s_a")
+		must(t, err)
+		if got.Client != "held" {
+			t.Error(got.Client)
 		}
 	})
 }

@@ -69,6 +69,9 @@ const shares = 12 // of each process
 // share takes turns with others at one session: each turn is a step that brings a
 // deployment. Between turns it keeps sessions of its own.
 func share(ctx context.Context, s *session.Store, name string) error {
+	if err := s.SaveSession(ctx, someSession("s_shared", "me", 0)); err != nil {
+		return err
+	}
 	for i := 0; i < shares; {
 		id := fmt.Sprintf("s_%s_%d", name, i)
 		if err := errors.Join(s.SaveSession(ctx, someSession(id, "me", int64(i))), s.SaveAccount(ctx, someAccount(id, id))); err != nil {
@@ -89,7 +92,7 @@ func share(ctx context.Context, s *session.Store, name string) error {
 // takeTurn tells false when another process had the turn, or took it over.
 func takeTurn(ctx context.Context, s *session.Store, id string) (bool, error) {
 	// A lease outlives its process by this time, which the others wait for here.
-	l, err := s.AcquireLease(ctx, "s_shared", 500*time.Millisecond)
+	l, err := s.AcquireLease(ctx, "s_shared", 2*time.Second)
 	if deploy.IsCode(err, deploy.CodeBusy) {
 		time.Sleep(5 * time.Millisecond)
 		return false, nil
@@ -151,7 +154,6 @@ func TestEightProcesses(t *testing.T) {
 				}
 			})
 		}
-		must(t, p.open(t).SaveSession(t.Context(), someSession("s_shared", "me", 0)))
 		wg.Wait()
 		s, ctx := p.open(t), t.Context()
 		count := map[string]int{}

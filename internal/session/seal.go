@@ -3,7 +3,9 @@ package session
 import (
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/hkdf"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -62,6 +64,16 @@ func (s *sealer) open(sealed, where []byte) ([]byte, error) {
 		return nil, errSealed
 	}
 	return plain, nil
+}
+
+// DerivedKey gives a key for another purpose, which says nothing of the store's own: 32
+// bytes, the same for all who share the store.
+func (s *Store) DerivedKey(purpose string) ([]byte, error) {
+	key, err := s.key()
+	if err != nil {
+		return nil, err
+	}
+	return hkdf.Expand(sha256.New, key, "hourglass key for "+purpose, keyBytes)
 }
 
 // loadKey reads the key file, or makes it. Several processes that start at once agree

@@ -464,3 +464,23 @@ func BenchmarkSaveDeployment(b *testing.B) {
 		must(b, s.SaveDeployment(b.Context(), deploy.Deployment{ID: "d", SessionID: "s"}))
 	}
 }
+
+// BenchmarkStep is what the ledger costs a remote step: written down, settled.
+func BenchmarkStep(b *testing.B) {
+	for name, p := range map[string]func() place{
+		"SQLite":     func() place { return place{dir: b.TempDir()} },
+		"PostgreSQL": func() place { return place{url: peertest.Postgres(b)} },
+	} {
+		b.Run(name, func(b *testing.B) {
+			s := p().open(b)
+			must(b, s.SaveSession(b.Context(), someSession("s_a", "me", 1)))
+			l, n := lease(b, s, "s_a"), 0
+			for b.Loop() {
+				id := fmt.Sprint(n)
+				n++
+				must(b, s.BeginStep(b.Context(), l, someStep(id, "s_a", deploy.StepUploadScript)))
+				must(b, s.Settle(b.Context(), l, deploy.Settlement{StepID: id, State: deploy.StepDone}))
+			}
+		})
+	}
+}

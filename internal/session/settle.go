@@ -92,9 +92,9 @@ func (s *Store) Abandoned(ctx context.Context, t time.Time, limit int) ([]deploy
 	return s.sessions(ctx, `LEFT JOIN leases ON leases.name = sessions.id
 		WHERE sessions.id IN (
 			SELECT session_id FROM steps WHERE state IN ('open', 'unknown')
-			UNION SELECT session_id FROM accounts WHERE (state = '' OR token IS NOT NULL OR claim_url IS NOT NULL) AND expires_at < $1)
-		AND (leases.name IS NULL OR leases.owner = '' OR leases.until_at <= $2)
-		ORDER BY COALESCE(leases.until_at, 0), sessions.id LIMIT $3`, millis(t), now, limit)
+			UNION SELECT session_id FROM accounts WHERE (state = '' OR token IS NOT NULL OR claim_url IS NOT NULL) AND (expires_at < $1 OR expires_at - skew < $2))
+		AND (leases.name IS NULL OR leases.owner = '' OR leases.until_at <= $3)
+		ORDER BY COALESCE(leases.until_at, 0), sessions.id LIMIT $4`, millis(t), millis(t), now, limit)
 }
 
 // Usage implements deploy.Ledger. Accounts were made by the API's clock; their skew

@@ -62,6 +62,15 @@ func (s *Store) failed(err error) error {
 	return &deploy.Error{Code: deploy.CodeStore, Message: "the session store can't be used: " + sentence, Next: next, Cause: err}
 }
 
+// told is failed, or the end of the call where that came first: a database has many
+// words for it.
+func (s *Store) told(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return s.failed(err)
+}
+
 // run is one statement that writes, on a database or in a transaction.
 func run(ctx context.Context, q querier, query string, args ...any) (int64, error) {
 	if err := plainArgs(args); err != nil {
@@ -100,7 +109,7 @@ func (s *Store) exec(ctx context.Context, query string, args ...any) (int64, err
 		return 0, err
 	}
 	n, err := run(ctx, db, query, args...)
-	return n, s.failed(err)
+	return n, s.told(ctx, err)
 }
 
 // errEnough ends a query early.
@@ -117,7 +126,7 @@ func (s *Store) query(ctx context.Context, scan func(*sql.Rows) error, query str
 	}
 	rows, err := db.QueryContext(ctx, query, args...)
 	if err != nil {
-		return s.failed(fmt.Errorf("reading: %w", err))
+		return s.told(ctx, fmt.Errorf("reading: %w", err))
 	}
 	defer rows.Close() //nolint:errcheck // rows.Err tells
 	for rows.Next() {
@@ -126,11 +135,11 @@ func (s *Store) query(ctx context.Context, scan func(*sql.Rows) error, query str
 			return nil
 		}
 		if err != nil {
-			return s.failed(fmt.Errorf("reading: %w", err))
+			return s.told(ctx, fmt.Errorf("reading: %w", err))
 		}
 	}
 	if err := rows.Err(); err != nil {
-		return s.failed(fmt.Errorf("reading: %w", err))
+		return s.told(ctx, fmt.Errorf("reading: %w", err))
 	}
 	return nil
 }
@@ -146,7 +155,7 @@ func (s *Store) transact(ctx context.Context, f func(tx *sql.Tx) error) error {
 	for try := 1; ; try++ {
 		err = transactOnce(ctx, db, f)
 		if err == nil || try == most || !s.home.again(err) {
-			return s.failed(err)
+			return s.told(ctx, err)
 		}
 	}
 }
@@ -161,9 +170,6 @@ func transactOnce(ctx context.Context, db *sql.DB, f func(tx *sql.Tx) error) err
 		_ = tx.Rollback()
 	} else if err = tx.Commit(); err != nil {
 		err = fmt.Errorf("writing: %w", err)
-	}
-	if err != nil && ctx.Err() != nil {
-		return ctx.Err() // a transaction whose call is over fails in words of its own
 	}
 	return err
 }

@@ -2,10 +2,14 @@ package tools
 
 import (
 	"context"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -59,7 +63,10 @@ func (c *call) ask(ctx context.Context, id string, wait time.Duration, params mc
 		if answer := c.answers.to(id); answer != nil {
 			return answer, nil
 		}
-		state := c.d.asked.put(c, id)
+		state, err := c.d.asked.put(c, id)
+		if err != nil {
+			return nil, err
+		}
 		return nil, &inputRequired{server.NewInputRequestBuilder(state).Elicit(id, params).ToolResult()}
 	}
 	srv := server.ServerFromContext(ctx)
@@ -82,73 +89,106 @@ func (c *call) ask(ctx context.Context, id string, wait time.Duration, params mc
 	return answer, nil
 }
 
-// askBook remembers which questions are open, since what a client sends back as state is
-// its own to choose. An entry is good for one answer, for the principal, tool and
-// arguments that it was made for, and for ten minutes.
+// askBook makes and checks the states of open questions. What a client sends back as
+// state is its own to choose, so a state is signed: for the question, the principal, the
+// tool with its arguments, and ten minutes. Every replica that has the key takes it; each
+// takes it once.
 type askBook struct {
 	now  func() time.Time
+	key  func() ([]byte, error)
 	mu   sync.Mutex
-	open map[string]question
-}
-
-type question struct {
-	id        string
-	principal string
-	call      [sha256.Size]byte
-	until     time.Time
+	used map[string]time.Time // states that were taken, and when they end
 }
 
 const (
-	askLife  = 10 * time.Minute
-	maxAsked = 1024 // open questions; beyond it the oldest go
+	askLife = 10 * time.Minute
+	maxUsed = 4096 // states that are remembered as taken; beyond it the first to end go
 )
 
-func newAskBook(now func() time.Time) *askBook {
-	return &askBook{now: now, open: map[string]question{}}
+// newAskBook makes a book that signs with key, or without one with a key of its own.
+func newAskBook(now func() time.Time, key func() ([]byte, error)) *askBook {
+	own := make([]byte, 32)
+	_, _ = rand.Read(own) // it never fails
+	if key == nil {
+		key = func() ([]byte, error) { return own, nil }
+	}
+	return &askBook{now: now, key: key, used: map[string]time.Time{}}
 }
 
-// put opens a question and gives its state.
-func (b *askBook) put(c *call, id string) string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	now := b.now()
-	if len(b.open) >= maxAsked {
-		b.makeRoom(now)
+// put opens a question and gives its state: nonce, end, question, and two signatures, one
+// of these and one of whose call it is.
+func (b *askBook) put(c *call, id string) (string, error) {
+	until := strconv.FormatInt(b.now().Add(askLife).Unix(), 10)
+	text := rand.Text() + "." + until + "." + id
+	ours, whose, err := b.sign(c, text)
+	if err != nil {
+		return "", err
 	}
-	state := rand.Text()
-	b.open[state] = question{id: id, principal: c.caller.Principal, call: c.digest(), until: now.Add(askLife)}
-	return state
+	return text + "." + ours + "." + whose, nil
 }
 
-func (b *askBook) makeRoom(now time.Time) {
-	oldest := ""
-	for state, q := range b.open {
-		if !now.Before(q.until) {
-			delete(b.open, state)
-		} else if oldest == "" || q.until.Before(b.open[oldest].until) {
-			oldest = state
-		}
+func (b *askBook) sign(c *call, text string) (ours, whose string, err error) {
+	key, err := b.key()
+	if err != nil {
+		return "", "", fmt.Errorf("the key for questions: %w", err)
 	}
-	if len(b.open) >= maxAsked {
-		delete(b.open, oldest)
-	}
+	mac := hmac.New(sha256.New, key)
+	fmt.Fprintf(mac, "state\x00%s", text)
+	ours = base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
+	digest := c.digest()
+	mac.Reset()
+	fmt.Fprintf(mac, "call\x00%s\x00%d:%s\x00", text, len(c.caller.Principal), c.caller.Principal)
+	mac.Write(digest[:])
+	return ours, base64.RawURLEncoding.EncodeToString(mac.Sum(nil)), nil
 }
 
 // take gives the answers that a repeated call brings, if its state is that of an open
-// question of the same call; the question is closed by it.
+// question of the same call; the question is closed by it, whoever's call it was.
 func (b *askBook) take(c *call) *answers {
 	params := c.request.Params.MultiRoundTripParams
-	if params.RequestState == "" {
+	parts := strings.Split(params.RequestState, ".")
+	if len(parts) != 5 {
 		return nil
 	}
+	text := strings.Join(parts[:3], ".")
+	ours, whose, err := b.sign(c, text)
+	if err != nil || !hmac.Equal([]byte(ours), []byte(parts[3])) {
+		return nil
+	}
+	end, err := strconv.ParseInt(parts[1], 10, 64)
+	until := time.Unix(end, 0)
+	if err != nil || !b.now().Before(until) || !b.once(text, until) || !hmac.Equal([]byte(whose), []byte(parts[4])) {
+		return nil
+	}
+	return &answers{id: parts[2], result: server.ElicitationResponse(params.InputResponses, parts[2])}
+}
+
+// once tells whether a state is taken for the first time, here.
+func (b *askBook) once(state string, until time.Time) bool {
 	b.mu.Lock()
-	q, ok := b.open[params.RequestState]
-	delete(b.open, params.RequestState)
-	b.mu.Unlock()
-	if !ok || q.principal != c.caller.Principal || q.call != c.digest() || !b.now().Before(q.until) {
-		return nil
+	defer b.mu.Unlock()
+	if _, again := b.used[state]; again {
+		return false
 	}
-	return &answers{id: q.id, result: server.ElicitationResponse(params.InputResponses, q.id)}
+	if len(b.used) >= maxUsed {
+		b.makeRoom()
+	}
+	b.used[state] = until
+	return true
+}
+
+func (b *askBook) makeRoom() {
+	now, first := b.now(), ""
+	for state, until := range b.used {
+		if !now.Before(until) {
+			delete(b.used, state)
+		} else if first == "" || until.Before(b.used[first]) {
+			first = state
+		}
+	}
+	if len(b.used) >= maxUsed {
+		delete(b.used, first)
+	}
 }
 
 // answers is what a repeated call brought; nil brought nothing.

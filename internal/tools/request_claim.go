@@ -24,6 +24,7 @@ type claimOutput struct {
 	Next        nextRow   `json:"next" schema:"loose"`
 	ExpiresAt   time.Time `json:"expires_at"`
 	MinutesLeft int       `json:"minutes_left"`
+	Warnings    []string  `json:"warnings,omitempty" schema:"loose"`
 }
 
 func (o *claimOutput) budget() int  { return maxResult }
@@ -51,7 +52,7 @@ func claimTool(svc Service) tool[claimInput, *claimOutput] {
 			}
 			return &claimOutput{
 				Claim: string(res.Claim), SessionID: res.SessionID, TellUser: tell, Next: nextRow(res.Next),
-				ExpiresAt: res.ExpiresAt.UTC().Truncate(time.Second), MinutesLeft: res.MinutesLeft,
+				ExpiresAt: res.ExpiresAt.UTC().Truncate(time.Second), MinutesLeft: res.MinutesLeft, Warnings: texts(res.Warnings),
 			}, nil
 		},
 	}

@@ -78,6 +78,10 @@ func sampleStatus(sessions, workers int) *deploy.StatusResult {
 			ExpiresAt: at().Add(40 * time.Minute), MinutesLeft: 40, Phase: deploy.PhaseLive, Claim: string(deploy.ClaimAwaiting), Retired: 1,
 			Next: res.Next,
 		}
+		if i == 0 {
+			s.Steps = []deploy.StepStatus{{Kind: deploy.StepApplyMigration, What: "notes 0001_init.sql", State: "lost", Note: "Whether it took effect is not known."}}
+			s.Warnings = []string{"The account ends in 9 minutes and everything on it with it."}
+		}
 		for j := range workers {
 			s.Deployments = append(s.Deployments, deploy.DeploymentStatus{
 				DeploymentID: "d_qx2wn4ev6rb8tm1yu3io5pa7sd", Worker: fmt.Sprintf("hello-world-%d", j),

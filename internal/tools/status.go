@@ -32,7 +32,17 @@ type sessionRow struct {
 	Claim           string          `json:"claim,omitempty" enum:"awaiting_human,approved,refused,lapsed"`
 	Deployments     []deploymentRow `json:"deployments"`
 	RetiredAccounts int             `json:"retired_accounts,omitempty"`
+	Steps           []stepRow       `json:"steps,omitempty" schema:"loose"`
+	Warnings        []string        `json:"warnings,omitempty" schema:"loose"`
 	Next            *nextRow        `json:"next,omitempty" schema:"loose"`
+}
+
+// stepRow is a remote step of which nobody knows, now or any more, what became of it.
+type stepRow struct {
+	Kind  string `json:"kind"`
+	What  string `json:"what,omitempty"`
+	State string `json:"state" enum:"unresolved,lost"`
+	Note  string `json:"note,omitempty"`
 }
 
 type deploymentRow struct {
@@ -85,7 +95,10 @@ func newStatusOutput(res *deploy.StatusResult, detail bool) *statusOutput {
 		row := sessionRow{
 			SessionID: s.SessionID, RunID: clip(foreign(s.RunID), 60), Current: s.Current, Account: s.Account,
 			ExpiresAt: s.ExpiresAt.UTC().Truncate(time.Second), MinutesLeft: s.MinutesLeft, Phase: string(s.Phase),
-			Claim: s.Claim, Deployments: []deploymentRow{}, RetiredAccounts: s.Retired,
+			Claim: s.Claim, Deployments: []deploymentRow{}, RetiredAccounts: s.Retired, Warnings: texts(s.Warnings),
+		}
+		for _, x := range s.Steps {
+			row.Steps = append(row.Steps, stepRow{string(x.Kind), clip(foreign(x.What), 100), x.State, x.Note})
 		}
 		if detail {
 			row.JobID = clip(foreign(s.JobID), 60)
@@ -154,6 +167,9 @@ func (o *statusOutput) shrink() bool {
 		}
 		if len(s.Labels) > 0 {
 			s.Labels = nil
+			return true
+		}
+		if dropRow(&s.Steps, &o.LeftOut, "steps", 0) {
 			return true
 		}
 	}

@@ -48,7 +48,11 @@ type Config struct {
 	// call open meanwhile (before 2026-07-28). Default 5 minutes for the terms; a page
 	// to open is waited for a sixth of it.
 	AskTimeout time.Duration
-	Now        func() time.Time
+	// StateKey is what the states of questions to a human are signed with, since clients
+	// of 2026-07-28 carry them: 32 bytes, the same on every replica. It is asked for when
+	// there is a question. nil: a key that lives as long as the process.
+	StateKey func() ([]byte, error)
+	Now      func() time.Time
 }
 
 // New makes the MCP server with its tools. It opens nothing and starts nothing: it is
@@ -69,7 +73,7 @@ func New(cfg Config) (*server.MCPServer, error) {
 	if cfg.AskTimeout == 0 {
 		cfg.AskTimeout = 5 * time.Minute
 	}
-	d := &door{cfg: cfg, redact: cfg.Service.Redactor(), asked: newAskBook(cfg.Now)}
+	d := &door{cfg: cfg, redact: cfg.Service.Redactor(), asked: newAskBook(cfg.Now, cfg.StateKey)}
 	options := []server.ServerOption{
 		server.WithTitle("Hourglass"),
 		server.WithInstructions(instructions(cfg.ReadOnly)),

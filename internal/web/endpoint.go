@@ -52,6 +52,9 @@ type EndpointConfig struct {
 	// SessionIdleTTL is how long the protocol session of a client that is silent is
 	// kept. Default 30 minutes.
 	SessionIdleTTL time.Duration
+	// WatchEvery is how often open streams are looked at: one whose credential does not
+	// hold any more is ended. Default 15 seconds.
+	WatchEvery time.Duration
 	// StopWait is how long calls under way may take to settle when the server stops.
 	// Default 30 seconds.
 	StopWait time.Duration
@@ -72,6 +75,7 @@ type Endpoint struct {
 	load     *load
 	ids      *sessionIDs
 	stream   *server.StreamableHTTPServer
+	sse      *server.SSEServer
 
 	// stopping refuses what is new; streams ends what is open; calls ends what runs.
 	stopping    atomic.Bool
@@ -106,6 +110,9 @@ func NewEndpoint(cfg EndpointConfig) (*Endpoint, error) {
 	}
 	if cfg.SessionIdleTTL <= 0 {
 		cfg.SessionIdleTTL = 30 * time.Minute
+	}
+	if cfg.WatchEvery <= 0 {
+		cfg.WatchEvery = 15 * time.Second
 	}
 	if cfg.StopWait <= 0 {
 		cfg.StopWait = 30 * time.Second

@@ -1,6 +1,7 @@
 package web_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -126,6 +127,9 @@ func (d *desk) token(t *testing.T, name string, scopes ...deploy.Scope) string {
 	return secret.Reveal()
 }
 
+// notes is how many notifications the tool of that name sends.
+const notes = 50
+
 func (d *desk) server() *server.MCPServer {
 	srv := server.NewMCPServer("desk", "1", server.WithToolCapabilities(false), server.WithResourceCapabilities(true, true))
 	tell := func(v any) (*mcp.CallToolResult, error) {
@@ -137,6 +141,14 @@ func (d *desk) server() *server.MCPServer {
 	})
 	srv.AddTool(mcp.NewTool("deploy"), func(context.Context, mcp.CallToolRequest) (*mcp.CallToolResult, error) {
 		return tell("deployed")
+	})
+	srv.AddTool(mcp.NewTool("notes"), func(ctx context.Context, _ mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+		for i := range notes {
+			if err := srv.SendNotificationToClient(ctx, "notifications/progress", map[string]any{"progressToken": "p", "progress": i}); err != nil {
+				return nil, err
+			}
+		}
+		return tell("noted")
 	})
 	srv.AddTool(mcp.NewTool("wait"), func(ctx context.Context, _ mcp.CallToolRequest) (*mcp.CallToolResult, error) {
 		d.waiting <- struct{}{}
@@ -486,4 +498,106 @@ func TestOpenness(t *testing.T) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
 	}
+}
+
+// older is an open stream of the older transport: where to send to, and what comes.
+func (d *desk) older(t *testing.T, headers ...string) (endpoint string, next func() string) {
+	t.Helper()
+	ctx, hangUp := context.WithCancel(context.Background())
+	t.Cleanup(hangUp)
+	req, _ := http.NewRequestWithContext(ctx, http.MethodGet, d.base+web.PathSSE, nil)
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	res, err := plainClient(t).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = res.Body.Close() })
+	lines := bufio.NewScanner(res.Body)
+	next = func() string {
+		for lines.Scan() {
+			if data, ok := strings.CutPrefix(lines.Text(), "data:"); ok {
+				return strings.TrimSpace(data)
+			}
+		}
+		return ""
+	}
+	return next(), next
+}
+
+// TestOlderTransportAndTheNewEra: a client of 2026-07-28 on the older transport has a
+// session there: its cancellations count, and it is told that it can't listen.
+func TestOlderTransportAndTheNewEra(t *testing.T) {
+	d := newDesk(t, nil)
+	endpoint, next := d.older(t)
+	body, headers := modern(5, "tools/call", "wait", nil)
+	if got := d.send(t, http.MethodPost, endpoint, body, headers...); got.status != http.StatusAccepted {
+		t.Fatalf("%+v", got)
+	}
+	<-d.waiting
+	cancel := `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":5,"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}`
+	if got := d.send(t, http.MethodPost, endpoint, cancel, "Mcp-Protocol-Version", "2026-07-28", "Mcp-Method", "notifications/cancelled"); got.status != http.StatusAccepted {
+		t.Fatalf("%+v", got)
+	}
+	if err := <-d.ended; err == nil {
+		t.Error("the call was not cancelled")
+	}
+	next() // what the cancelled call still said
+	body, headers = modern(6, "subscriptions/listen", "", map[string]any{"notifications": map[string]any{"toolsListChanged": true}})
+	if got := d.send(t, http.MethodPost, endpoint, body, headers...); got.status != http.StatusAccepted {
+		t.Fatalf("%+v", got)
+	}
+	if got := next(); !strings.Contains(got, `"id":6`) || !strings.Contains(got, "-32601") {
+		t.Errorf("%s", got)
+	}
+}
+
+// TestNotificationsAreTheRequests: what a call tells while it runs comes with its own
+// answer, in order, before the result, whatever else the session has open; in both eras.
+func TestNotificationsAreTheRequests(t *testing.T) {
+	d := newDesk(t, nil)
+	id := d.session(t)
+	ctx, hangUp := context.WithCancel(t.Context())
+	defer hangUp()
+	req, _ := http.NewRequestWithContext(ctx, http.MethodGet, d.base+web.PathMCP, nil)
+	req.Header.Set("Mcp-Session-Id", id)
+	open, err := plainClient(t).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer open.Body.Close()
+	check := func(name string, events []string) {
+		t.Helper()
+		if len(events) != notes+1 {
+			t.Errorf("%s: %d events", name, len(events))
+			return
+		}
+		for i, e := range events[:notes] {
+			if !strings.Contains(e, fmt.Sprintf(`"progress":%d`, i)) {
+				t.Errorf("%s: event %d is %s", name, i, e)
+			}
+		}
+		if !strings.Contains(events[notes], "noted") {
+			t.Errorf("%s: the last is %s", name, events[notes])
+		}
+	}
+	var both sync.WaitGroup
+	for range 2 { // two calls of one session at once
+		both.Go(func() {
+			check("a session", eventsOf(d.send(t, http.MethodPost, web.PathMCP, call(1, "notes"), "Mcp-Session-Id", id).body))
+		})
+	}
+	both.Wait()
+	body, headers := modern(1, "tools/call", "notes", nil)
+	check("2026-07-28", eventsOf(d.send(t, http.MethodPost, web.PathMCP, body, headers...).body))
+}
+
+func eventsOf(body string) (out []string) {
+	for line := range strings.Lines(body) {
+		if data, ok := strings.CutPrefix(line, "data: "); ok {
+			out = append(out, strings.TrimSpace(data))
+		}
+	}
+	return out
 }

@@ -110,7 +110,7 @@ func addTalkingTools(srv *server.MCPServer) {
 		return mcp.NewToolResultText("progress reported"), nil
 	})
 	srv.AddTool(fixture("test_sampling", mcp.WithString("prompt", mcp.Required())), func(ctx context.Context, r mcp.CallToolRequest) (*mcp.CallToolResult, error) {
-		res, err := srv.RequestSampling(ctx, mcp.CreateMessageRequest{
+		res, err := srv.RequestSampling(ctx, mcp.CreateMessageRequest{ //nolint:staticcheck // the suite asks for it
 			Request: mcp.Request{Method: string(mcp.MethodSamplingCreateMessage)}, CreateMessageParams: sample(r.GetString("prompt", ""), 100),
 		})
 		if err != nil {

@@ -175,10 +175,34 @@ func TestHostileRevoked(t *testing.T) {
 	}
 }
 
+// TestHostileOldStreams: streams that were opened with a token end when it is revoked.
+func TestHostileOldStreams(t *testing.T) {
+	d := withTokens(t, func(c *web.EndpointConfig) { c.WatchEvery = time.Millisecond })
+	token := d.token(t, "soon-gone")
+	_, next := d.older(t, bearer(token)...)
+	req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, d.base+web.PathMCP, nil)
+	req.Header.Set("Authorization", "Bearer "+token)
+	req.Header.Set("Mcp-Session-Id", d.session(t, bearer(token)...))
+	open, err := plainClient(t).Do(req)
+	if err != nil || open.StatusCode != http.StatusOK {
+		t.Fatalf("%v %+v", err, open)
+	}
+	defer open.Body.Close()
+	if _, err := d.tokens.Revoke("soon-gone"); err != nil {
+		t.Fatal(err)
+	}
+	if rest, err := io.ReadAll(open.Body); err != nil || len(rest) > 0 { // ends, or the test does not
+		t.Errorf("%v %s", err, rest)
+	}
+	if got := next(); got != "" {
+		t.Errorf("the older stream goes on: %s", got)
+	}
+}
+
 // TestHostileSlowBody: a client that sends its message a byte at a time is not waited for
 // beyond the limit, and holds nobody up.
 func TestHostileSlowBody(t *testing.T) {
-	d := newDesk(t, func(c *web.EndpointConfig) { c.Limits.BodyWait = 300 * time.Millisecond })
+	d := newDesk(t, func(c *web.EndpointConfig) { c.Limits.BodyWait = 2 * time.Second })
 	host := strings.TrimPrefix(d.base, "http://")
 	slow := plainConn(t, d.base)
 	got := make(chan string, 1)
@@ -276,23 +300,7 @@ func TestHostileCalls(t *testing.T) {
 	const share = 3
 	d := withTokens(t, func(c *web.EndpointConfig) { c.Limits.CallsEach = share })
 	greedy, other := d.token(t, "greedy"), d.token(t, "other")
-	ctx, hangUp := context.WithCancel(t.Context())
-	defer hangUp()
-	req, _ := http.NewRequestWithContext(ctx, http.MethodGet, d.base+web.PathSSE, nil)
-	req.Header.Set("Authorization", "Bearer "+greedy)
-	stream, err := plainClient(t).Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer stream.Body.Close()
-	lines := bufio.NewScanner(stream.Body)
-	endpoint := ""
-	for endpoint == "" && lines.Scan() {
-		endpoint, _ = strings.CutPrefix(strings.TrimSpace(lines.Text()), "data: ")
-		if !strings.HasPrefix(endpoint, "/") {
-			endpoint = ""
-		}
-	}
+	endpoint, _ := d.older(t, bearer(greedy)...)
 	for i := range share {
 		if got := d.send(t, http.MethodPost, endpoint, call(i, "wait"), bearer(greedy)...); got.status != http.StatusAccepted {
 			t.Fatalf("call %d: %+v", i, got)

@@ -16,7 +16,6 @@ const (
 	callWait       = 15 * time.Minute // for one tool call
 	lastWait       = 5 * time.Second  // at the end of the process
 	heartbeat      = 30 * time.Second
-	watchEvery     = 15 * time.Second // how soon a revoked token's streams end
 	maxAgentHeader = 32 << 10
 )
 

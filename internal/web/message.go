@@ -109,9 +109,10 @@ func (m *message) isRequest() bool {
 
 // swallowed tells whether a message is accepted and does nothing: since 2026-07-28 a
 // request is cancelled by closing its stream. mcp-go would look for a request of that id
-// among all clients that have no session, and cancel another's.
-func (m *message) swallowed() bool {
-	return m.modern && !m.isRequest() && m.Method == string(mcp.MethodNotificationCancelled)
+// among all clients that have no session, and cancel another's. On the older transport
+// there is a session.
+func (m *message) swallowed(older bool) bool {
+	return m.modern && !older && !m.isRequest() && m.Method == string(mcp.MethodNotificationCancelled)
 }
 
 // checkMessage refuses what this caller may not send, below the protocol.

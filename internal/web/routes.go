@@ -20,13 +20,15 @@ func (e *Endpoint) handler() http.Handler {
 		server.WithSessionIdManagerResolver(e.ids),
 		server.WithSessionIdleTTL(e.cfg.SessionIdleTTL),
 		server.WithHeartbeatInterval(heartbeat),
+		server.WithHTTPContextFunc(e.ownNotifications),
 		server.WithStreamableHTTPLogger(e.library()),
 		server.WithDisableLocalhostProtection(true), // guard does more: it knows the public name too
 	)
-	sse := server.NewSSEServer(e.cfg.MCP,
+	e.sse = server.NewSSEServer(e.cfg.MCP,
 		server.WithSSEEndpoint(PathSSE), server.WithMessageEndpoint(PathMessage),
 		server.WithUseFullURLForMessageEndpoint(false),
 		server.WithKeepAliveInterval(heartbeat),
+		server.WithSSEContextFunc(e.ownNotifications),
 		server.WithSSEDisableLocalhostProtection(true),
 		server.WithSessionIDGenerator(func(ctx context.Context, _ *http.Request) (string, error) {
 			return e.ids.make(CallerFrom(ctx).Principal), nil
@@ -34,8 +36,8 @@ func (e *Endpoint) handler() http.Handler {
 	)
 	mux := http.NewServeMux()
 	mux.Handle(PathMCP, e.agent(http.HandlerFunc(e.streamable)))
-	mux.Handle(PathSSE, e.agent(e.openStream(sse.SSEHandler())))
-	mux.Handle(PathMessage, e.agent(e.message(sse.MessageHandler())))
+	mux.Handle(PathSSE, e.agent(e.openStream(e.sse.SSEHandler())))
+	mux.Handle(PathMessage, e.agent(e.message(e.sse.MessageHandler())))
 	mux.HandleFunc("GET "+metadataPath, e.metadata)
 	mux.HandleFunc("GET "+metadataPath+PathMCP, e.metadata)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
@@ -143,12 +145,15 @@ func (e *Endpoint) post(w http.ResponseWriter, r *http.Request, next http.Handle
 		e.refuse(w, r, *no)
 		return
 	}
-	if m.swallowed() {
+	if older := r.URL.Path == PathMessage; m.swallowed(older) {
 		w.WriteHeader(http.StatusAccepted)
 		return
-	}
-	if m.Method == string(mcp.MethodSubscriptionsListen) && m.modern {
-		e.openStream(next).ServeHTTP(w, withBody(r, r.Context(), body))
+	} else if m.Method == string(mcp.MethodSubscriptionsListen) && m.modern {
+		if older {
+			e.noListening(w, r, m)
+		} else {
+			e.openStream(next).ServeHTTP(w, withBody(r, r.Context(), body))
+		}
 		return
 	}
 	if m.isRequest() { // answers and notifications take no time, and calls may wait for them
@@ -167,7 +172,24 @@ func (e *Endpoint) post(w http.ResponseWriter, r *http.Request, next http.Handle
 		// a repeated call finds what it came to.
 		ctx = context.WithoutCancel(ctx)
 	}
+	if r.URL.Path == PathMCP && m.isRequest() {
+		t := newTurn(w)
+		defer t.close()
+		w, ctx = t, withTurn(ctx, t)
+	}
 	next.ServeHTTP(w, withBody(r, ctx, body))
+}
+
+// noListening answers subscriptions/listen on the older transport, where mcp-go would hold
+// the subscription for ever: it does not end with the stream.
+func (e *Endpoint) noListening(w http.ResponseWriter, r *http.Request, m *message) {
+	answer := rpcRefusal{JSONRPC: mcp.JSONRPC_VERSION, ID: m.ID}
+	answer.Error.Code, answer.Error.Message = mcp.METHOD_NOT_FOUND, "subscriptions/listen is for Streamable HTTP, at "+PathMCP
+	if err := e.sse.SendEventToSession(r.URL.Query().Get("sessionId"), answer); err != nil {
+		e.refuse(w, r, refusal{status: http.StatusNotFound, code: mcp.INVALID_REQUEST, text: "there is no such session: open " + PathSSE + " again", id: m.ID})
+		return
+	}
+	w.WriteHeader(http.StatusAccepted)
 }
 
 // openStream holds a stream open while there is room, the server goes on and the
@@ -189,7 +211,7 @@ func (e *Endpoint) openStream(next http.Handler) http.Handler {
 		ctx, cancel := context.WithCancel(r.Context())
 		defer cancel()
 		defer context.AfterFunc(e.streams, cancel)()
-		watch := time.NewTicker(watchEvery)
+		watch := time.NewTicker(e.cfg.WatchEvery)
 		defer watch.Stop()
 		watched := make(chan struct{})
 		go func() {
@@ -220,6 +242,9 @@ func (e *Endpoint) watchCall(next server.ToolHandlerFunc) server.ToolHandlerFunc
 		ctx, cancel := context.WithTimeout(ctx, callWait)
 		defer cancel()
 		defer context.AfterFunc(e.calls, cancel)()
+		if t := turnFrom(ctx); t != nil {
+			defer t.settle()
+		}
 		return next(ctx, request)
 	}
 }
@@ -233,6 +258,16 @@ type refusal struct {
 	id         json.RawMessage
 	retryAfter time.Duration
 	challenge  string // WWW-Authenticate
+}
+
+// rpcRefusal is a JSON-RPC error; an empty id is null.
+type rpcRefusal struct {
+	JSONRPC string          `json:"jsonrpc"`
+	ID      json.RawMessage `json:"id"`
+	Error   struct {
+		Code    int    `json:"code"`
+		Message string `json:"message"`
+	} `json:"error"`
 }
 
 func tooMany(what string, share bool) refusal {
@@ -263,15 +298,8 @@ func (e *Endpoint) refuse(w http.ResponseWriter, r *http.Request, no refusal) {
 	}
 	h.Set("Content-Type", "application/json")
 	w.WriteHeader(no.status)
-	type details struct {
-		Code    int    `json:"code"`
-		Message string `json:"message"`
-	}
-	answer := struct {
-		JSONRPC string          `json:"jsonrpc"`
-		ID      json.RawMessage `json:"id"`
-		Error   details         `json:"error"`
-	}{mcp.JSONRPC_VERSION, no.id, details{no.code, no.text}}
+	answer := rpcRefusal{JSONRPC: mcp.JSONRPC_VERSION, ID: no.id}
+	answer.Error.Code, answer.Error.Message = no.code, no.text
 	if err := json.NewEncoder(w).Encode(answer); err != nil && !strings.Contains(err.Error(), "closed") {
 		e.cfg.Logger.Debug().Err(err).Msg("a refusal could not be sent")
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net"
 	"net/http"
 	"os"
 	"path"
@@ -145,7 +146,7 @@ func (w *writer) own() error {
 		allow = `"public", "private"`
 	}
 	// An explicit network has no TLS at all unless it is told to trust the usual authorities.
-	fmt.Fprintf(&w.out, "    (name = \"internet\", network = (allow = [%s], tlsOptions = (trustBrowserCas = true))),\n", allow)
+	fmt.Fprintf(&w.out, "    (name = \"internet\", network = (allow = [%s], deny = [%s], tlsOptions = (trustBrowserCas = true))),\n", allow, w.denied())
 	// The ping's answer comes from an empty folder and not from a Worker: a Worker would
 	// cost 7 ms of the start and 2.3 MB. A loop in any Worker blocks it all the same.
 	empty := filepath.Join(w.dir, "empty")
@@ -169,6 +170,26 @@ func (w *writer) own() error {
 		quote(ownPrefix+"tail"), quote(tail), quote(ownPrefix+"nowhere"), quote(ownPrefix+"sink"))
 	fmt.Fprintf(&w.out, "    (name = %s, external = (address = %s, http = ())),\n", quote(ownPrefix+"sink"), w.unix(sinkSocket))
 	return nil
+}
+
+// denied are addresses that the runtime would count among the public ones, and which are
+// this machine's all the same: what listens on all of them must not be reached by them.
+func (w *writer) denied() string {
+	addresses, err := net.InterfaceAddrs()
+	if w.cfg.AllowPrivate || err != nil { // then "public" and its meaning are what there is
+		return ""
+	}
+	var out []string
+	for _, a := range addresses {
+		if n, ok := a.(*net.IPNet); ok {
+			ones := 8 * len(n.IP)
+			if n.IP.To4() != nil {
+				ones = 32
+			}
+			out = append(out, quote(n.IP.String()+"/"+strconv.Itoa(ones)))
+		}
+	}
+	return strings.Join(out, ", ")
 }
 
 // worker adds one Worker.

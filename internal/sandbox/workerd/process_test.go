@@ -137,7 +137,7 @@ func TestSpinningProcessIsEnded(t *testing.T) {
 }
 
 func TestMemoryIsBounded(t *testing.T) {
-	p := start(t, workerd.Config{HeapMiB: 64, Workers: []workerd.Worker{worker("heap", `export default { fetch() { const a = []; for (;;) a.push({ x: "y".repeat(100) + a.length }); } };`)}})
+	p := start(t, workerd.Config{HeapMiB: 64, SpinLimit: time.Minute, Workers: []workerd.Worker{worker("heap", `export default { fetch() { const a = []; for (;;) a.push({ x: "y".repeat(100) + a.length }); } };`)}})
 	req, _ := http.NewRequest(http.MethodGet, "http://x/", nil)
 	if _, err := p.Transport("heap").RoundTrip(req); !errors.Is(err, workerd.ErrMemory) { //nolint:bodyclose // there is none
 		t.Fatalf("got %v", err)

@@ -1,0 +1,34 @@
+package main
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/hourglass-mcp/hourglass/internal/deploy"
+)
+
+// sweepEvery is how often a command that serves looks after what is over and after what
+// processes left behind.
+const sweepEvery = time.Minute
+
+// sweeps does so until the house is closed.
+func (h *house) sweeps(ctx context.Context) {
+	ctx, stop := context.WithCancel(ctx)
+	var sweeper sync.WaitGroup
+	sweeper.Go(func() { h.service.RunSweeper(ctx, sweepEvery, h.sweepFailed) })
+	h.onClose(func() error {
+		stop()
+		sweeper.Wait()
+		return nil
+	})
+}
+
+func (h *house) sweepFailed(err error) {
+	e := deploy.AsError(err)
+	ev := h.log.Warn().Str("code", string(e.Code)).Str("error", e.Message)
+	if e.Cause != nil {
+		ev = ev.Str("cause", e.Cause.Error())
+	}
+	ev.Msg("looking after sessions failed; it is tried again")
+}
