@@ -56,6 +56,16 @@ func (w *world) cleanEnv(extra ...string) []string {
 	return append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + w.home, "HOURGLASS_CACHE_DIR=" + w.cache}, extra...)
 }
 
+// kindWorld is a world whose API does not fail, for who counts requests, for other
+// clients than ours, and for tests that choose the moment at which something fails.
+func kindWorld(t testing.TB) *world {
+	t.Helper()
+	w := newWorld(t)
+	w.manage(http.MethodPut, "/faults", `{"seed":1,"rules":[]}`, nil)
+	return w
+}
+
+// newWorld starts a sandbox that is as unkind as a good client does not notice.
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	peertest.Workerd(t)
@@ -64,7 +74,7 @@ func newWorld(t testing.TB) *world {
 		t.Fatal(err)
 	}
 	w := &world{t: t, home: t.TempDir(), cache: cache}
-	cmd := exec.Command(program, "sandbox") //nolint:gosec // our own program
+	cmd := exec.Command(program, "sandbox", "--faults", "mild") //nolint:gosec // our own program
 	cmd.Env = w.cleanEnv()
 	var stderr lockedBuffer
 	cmd.Stderr = &stderr
