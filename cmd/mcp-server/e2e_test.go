@@ -194,10 +194,11 @@ func (w *world) get(url string) (int, string) {
 
 // agent is a real MCP client on a real child process.
 type agent struct {
-	t      testing.TB
-	client *client.Client
-	stderr *lockedBuffer
-	said   *lockedBuffer // every text that came back
+	t       testing.TB
+	client  *client.Client
+	stderr  *lockedBuffer
+	said    *lockedBuffer // every text that came back
+	process *os.Process
 }
 
 func (w *world) serverArgs(more ...string) []string {
@@ -214,15 +215,18 @@ func (w *world) agentOf(program string, args []string, env ...string) *agent {
 	w.t.Helper()
 	a := &agent{t: w.t, stderr: &lockedBuffer{}, said: &lockedBuffer{}}
 	clean := w.cleanEnv(env...)
+	var started *exec.Cmd
 	tr := transport.NewStdioWithOptions(program, nil, args, transport.WithCommandStderrWriter(a.stderr),
 		transport.WithCommandFunc(func(ctx context.Context, name string, _, args []string) (*exec.Cmd, error) {
 			cmd := exec.CommandContext(ctx, name, args...)
 			cmd.Env, cmd.Dir = clean, w.home
+			started = cmd
 			return cmd, nil
 		}))
 	if err := tr.Start(context.Background()); err != nil {
 		w.t.Fatal(err)
 	}
+	a.process = started.Process
 	a.client = client.NewClient(tr)
 	w.t.Cleanup(func() { _ = a.client.Close() })
 	init := mcp.InitializeRequest{}
