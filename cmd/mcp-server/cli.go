@@ -46,20 +46,23 @@ type grammar struct {
 
 // options are the settings that every command shares.
 type options struct {
-	Config      string            `help:"Settings file (JSONC). Default: hourglass.jsonc in the configuration folder, if it is there." placeholder:"FILE"`
-	Platform    string            `help:"Where accounts come from: cloudflare, or sandbox (inside this process)." enum:"cloudflare,sandbox" default:"cloudflare"`
-	APIBaseURL  string            `name:"api-base-url" help:"Another API in place of Cloudflare's." placeholder:"URL"`
-	EdgeURL     string            `name:"edge-url" help:"Where Workers of that API answer when workers.dev can't be reached." placeholder:"URL"`
-	StateDir    string            `help:"Where sessions are kept. Default: hourglass under XDG_STATE_HOME." placeholder:"DIR"`
-	CacheDir    string            `help:"Where fetched parts are kept. Default: hourglass in the user's cache folder." placeholder:"DIR"`
-	Root        []string          `help:"A folder that project_dir may be in; repeatable. Default: the current folder." placeholder:"DIR" sep:"none"`
-	Label       map[string]string `help:"Who or what this server works for; repeatable, trusted." placeholder:"K=V" mapsep:"none"`
-	AllowFile   []string          `help:"A static file, or a glob, that is deployed although it looks like a secret; repeatable." placeholder:"PATH" sep:"none"`
-	AllowSecret []string          `help:"A variable of this server's environment that a Worker's secret may take its value from; repeatable." placeholder:"NAME" sep:"none"`
-	Policy      string            `help:"A policy file (JSONC): rules about who may do what. Default: the built-in one." placeholder:"FILE"`
-	ReadOnly    bool              `help:"Allow bundle and status only."`
-	AcceptTerms bool              `help:"Accept Cloudflare's Terms of Service and Privacy Policy for every temporary account made from here."`
-	KeepAudit   []string          `help:"How long records of acts are kept: 365d, or deploy=730d for one act, or forever; repeatable. Default: 365d." placeholder:"RULE" sep:"none"`
+	Config           string            `help:"Settings file (JSONC). Default: hourglass.jsonc in the configuration folder, if it is there." placeholder:"FILE"`
+	Platform         string            `help:"Where accounts come from: cloudflare, or sandbox (inside this process)." enum:"cloudflare,sandbox" default:"cloudflare"`
+	APIBaseURL       string            `name:"api-base-url" help:"Another API in place of Cloudflare's." placeholder:"URL"`
+	EdgeURL          string            `name:"edge-url" help:"Where Workers of that API answer when workers.dev can't be reached." placeholder:"URL"`
+	StateDir         string            `help:"Where sessions are kept. Default: hourglass under XDG_STATE_HOME." placeholder:"DIR"`
+	CacheDir         string            `help:"Where fetched parts are kept. Default: hourglass in the user's cache folder." placeholder:"DIR"`
+	Root             []string          `help:"A folder that project_dir may be in; repeatable. Default: the current folder." placeholder:"DIR" sep:"none"`
+	Label            map[string]string `help:"Who or what this server works for; repeatable, trusted." placeholder:"K=V" mapsep:"none"`
+	AllowFile        []string          `help:"A static file, or a glob, that is deployed although it looks like a secret; repeatable." placeholder:"PATH" sep:"none"`
+	AllowSecret      []string          `help:"A variable of this server's environment that a Worker's secret may take its value from; repeatable." placeholder:"NAME" sep:"none"`
+	Policy           string            `help:"A policy file (JSONC): rules about who may do what. Default: the built-in one." placeholder:"FILE"`
+	ReadOnly         bool              `help:"Allow bundle and status only."`
+	AcceptTerms      bool              `help:"Accept Cloudflare's Terms of Service and Privacy Policy for every temporary account made from here."`
+	MaxAccounts      int               `help:"How many accounts one caller may make in an hour. Default: as many as the API gives." placeholder:"N"`
+	MaxAccountsInAll int               `help:"How many accounts all callers together may make in an hour." placeholder:"N"`
+
+	KeepAudit []string `help:"How long records of acts are kept: 365d, or deploy=730d for one act, or forever; repeatable. Default: 365d." placeholder:"RULE" sep:"none"`
 	// rootsByName: the current folder is no root, only what --root names.
 	rootsByName bool `kong:"-"`
 

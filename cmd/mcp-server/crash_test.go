@@ -259,7 +259,7 @@ func TestKilledAtEveryPoint(t *testing.T) {
 	if peertest.Full() {
 		points = reachable()
 	}
-	w := &crashWorld{world: newWorld(t), program: buildCrash(t)}
+	w := &crashWorld{world: kindWorld(t), program: buildCrash(t)}
 	t.Run("points", func(t *testing.T) {
 		for i, point := range points {
 			t.Run(point, func(t *testing.T) { w.crash(t, point, i%2 == 0, i%3 == 0) })
@@ -277,7 +277,7 @@ func TestKilledOnPostgreSQL(t *testing.T) {
 	_, _ = rand.Read(key)
 	url := peertest.Postgres(t)
 	w := &crashWorld{
-		world: newWorld(t), program: buildCrash(t), store: []string{"--store", url},
+		world: kindWorld(t), program: buildCrash(t), store: []string{"--store", url},
 		env: []string{"HOURGLASS_KEY=" + base64.StdEncoding.EncodeToString(key)},
 	}
 	t.Run("points", func(t *testing.T) {

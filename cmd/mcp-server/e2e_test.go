@@ -56,6 +56,16 @@ func (w *world) cleanEnv(extra ...string) []string {
 	return append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + w.home, "HOURGLASS_CACHE_DIR=" + w.cache}, extra...)
 }
 
+// kindWorld is a world whose API does not fail, for who counts requests, for other
+// clients than ours, and for tests that choose the moment at which something fails.
+func kindWorld(t testing.TB) *world {
+	t.Helper()
+	w := newWorld(t)
+	w.manage(http.MethodPut, "/faults", `{"seed":1,"rules":[]}`, nil)
+	return w
+}
+
+// newWorld starts a sandbox that is as unkind as a good client does not notice.
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	peertest.Workerd(t)
@@ -64,7 +74,7 @@ func newWorld(t testing.TB) *world {
 		t.Fatal(err)
 	}
 	w := &world{t: t, home: t.TempDir(), cache: cache}
-	cmd := exec.Command(program, "sandbox") //nolint:gosec // our own program
+	cmd := exec.Command(program, "sandbox", "--faults", "mild") //nolint:gosec // our own program
 	cmd.Env = w.cleanEnv()
 	var stderr lockedBuffer
 	cmd.Stderr = &stderr
@@ -184,10 +194,11 @@ func (w *world) get(url string) (int, string) {
 
 // agent is a real MCP client on a real child process.
 type agent struct {
-	t      testing.TB
-	client *client.Client
-	stderr *lockedBuffer
-	said   *lockedBuffer // every text that came back
+	t       testing.TB
+	client  *client.Client
+	stderr  *lockedBuffer
+	said    *lockedBuffer // every text that came back
+	process *os.Process
 }
 
 func (w *world) serverArgs(more ...string) []string {
@@ -204,15 +215,18 @@ func (w *world) agentOf(program string, args []string, env ...string) *agent {
 	w.t.Helper()
 	a := &agent{t: w.t, stderr: &lockedBuffer{}, said: &lockedBuffer{}}
 	clean := w.cleanEnv(env...)
+	var started *exec.Cmd
 	tr := transport.NewStdioWithOptions(program, nil, args, transport.WithCommandStderrWriter(a.stderr),
 		transport.WithCommandFunc(func(ctx context.Context, name string, _, args []string) (*exec.Cmd, error) {
 			cmd := exec.CommandContext(ctx, name, args...)
 			cmd.Env, cmd.Dir = clean, w.home
+			started = cmd
 			return cmd, nil
 		}))
 	if err := tr.Start(context.Background()); err != nil {
 		w.t.Fatal(err)
 	}
+	a.process = started.Process
 	a.client = client.NewClient(tr)
 	w.t.Cleanup(func() { _ = a.client.Close() })
 	init := mcp.InitializeRequest{}

@@ -13,7 +13,7 @@ import (
 // TestMildFaults: what an API does now and then is not the agent's business: every
 // deployment comes out live, on one account, with its resources made once.
 func TestMildFaults(t *testing.T) {
-	w := newWorld(t)
+	w := kindWorld(t)
 	dir := w.write("wrangler.jsonc", `{"name": "mild", "main": "w.js", "compatibility_date": "2026-08-01", "kv_namespaces": [{"binding": "KV"}], "d1_databases": [{"binding": "DB"}], "triggers": {"crons": ["0 * * * *"]}}`,
 		"w.js", `export default { async fetch(r, env) { await env.KV.put("k", "v"); return new Response("round 0 " + await env.KV.get("k")); }, async scheduled() {} };`,
 		"migrations/1_a.sql", "CREATE TABLE a (x);")

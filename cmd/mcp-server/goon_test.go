@@ -14,7 +14,7 @@ import (
 // left, nothing is made anew, and its next deployment keeps data and secrets.
 func TestWranglerGoesOn(t *testing.T) {
 	p := peertest.Get(t)
-	w := newWorld(t)
+	w := kindWorld(t)
 	dir := w.write("wrangler.jsonc", `{"name": "go-on", "main": "w.js", "compatibility_date": "2026-08-01", "vars": {"A": "x"},
 		"kv_namespaces": [{"binding": "KV"}], "d1_databases": [{"binding": "DB", "database_name": "notes", "migrations_dir": "migrations"}],
 		"durable_objects": {"bindings": [{"name": "C", "class_name": "Counter"}]}, "migrations": [{"tag": "v1", "new_sqlite_classes": ["Counter"]}]}`,

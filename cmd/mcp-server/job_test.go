@@ -49,7 +49,7 @@ func TestDemo(t *testing.T) {
 
 // TestDeployFixLoop is the product: deploy, look, change, fail, be told where, fix.
 func TestDeployFixLoop(t *testing.T) {
-	w := newWorld(t)
+	w := kindWorld(t)
 	a := w.agent(w.serverArgs())
 	first := a.deploy(map[string]any{"files": says("one"), "name": "loop"})
 	if first.Account != "new" || first.Serving != "yes" || first.Phase != "live" || first.Check.Version != "confirmed" {
@@ -104,7 +104,7 @@ func TestOldVersionIsNotTakenForTheNewOne(t *testing.T) {
 }
 
 func TestIdempotencyKey(t *testing.T) {
-	w := newWorld(t)
+	w := kindWorld(t)
 	a := w.agent(w.serverArgs())
 	var wg sync.WaitGroup
 	got := make([]live, 6)

@@ -113,7 +113,7 @@ func comparable(md map[string]any) map[string]any {
 // and triggers, and the same answers.
 func TestMetadataAsWranglers(t *testing.T) {
 	p := peertest.Get(t)
-	w := newWorld(t)
+	w := kindWorld(t)
 	const date = `"compatibility_date": "2026-08-01"`
 	const object = `import { DurableObject } from "cloudflare:workers";
 export class Counter extends DurableObject { async next() { const n = (await this.ctx.storage.get("n") ?? 0) + 1; await this.ctx.storage.put("n", n); return n; } }

@@ -32,7 +32,7 @@ func (w *world) inspector(p peertest.Peers, args ...string) (string, int) {
 // TestInspector: another client lists the tools and calls each, failures included.
 func TestInspector(t *testing.T) {
 	p := peertest.Get(t)
-	w := newWorld(t)
+	w := kindWorld(t)
 	out, code := w.inspector(p, "--method", "tools/list", "--strict")
 	if code != 0 {
 		t.Errorf("tools/list --strict: %d\n%s", code, out)
@@ -80,7 +80,7 @@ func TestInspector(t *testing.T) {
 // TestSameWorkersAsWrangler: what wrangler deploys and what we deploy answer alike.
 func TestSameWorkersAsWrangler(t *testing.T) {
 	p := peertest.Get(t)
-	w := newWorld(t)
+	w := kindWorld(t)
 	const date = `"compatibility_date": "2026-08-01"`
 	projects := map[string]struct {
 		dir   string

@@ -65,6 +65,9 @@ func build(ctx context.Context, o *options, p process) (*house, error) {
 		h.log.Warn().Strs("ignored", seen).Msg("Cloudflare credentials were seen and are never used: temporary deployments stay on temporary accounts")
 	}
 	fail := func(err error) (*house, error) { return nil, errors.Join(err, h.close()) }
+	if o.MaxAccounts < 0 || o.MaxAccountsInAll < 0 {
+		return fail(errors.New("--max-accounts and --max-accounts-in-all: at least 1, or leave them out"))
+	}
 	roots, err := roots(o, p)
 	if err != nil {
 		return fail(err)
@@ -117,6 +120,7 @@ func build(ctx context.Context, o *options, p process) (*house, error) {
 		Sealer:  sealer,
 		Bundler: bundler, Booter: booter(o, p), Cloud: cloud, Edge: edge, Store: store, Pages: site,
 		Redactor: redactor, Secrets: secrets, ReadOnly: o.ReadOnly, TermsAccepted: o.AcceptTerms,
+		MaxAccounts: o.MaxAccounts, MaxAccountsInAll: o.MaxAccountsInAll,
 	})
 	if err != nil {
 		return fail(err)

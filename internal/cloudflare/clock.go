@@ -79,7 +79,7 @@ func (c *Client) AskClock(ctx context.Context) (time.Time, error) {
 		return readAnswer(res)
 	}
 	var date time.Time
-	read := func(a *answer, doing string) (json.RawMessage, *failure) {
+	read := func(a *answer, doing string) (json.RawMessage, *failure) { //nolint:unparam // it is a judge
 		var err error
 		if date, err = http.ParseTime(a.header.Get("Date")); err != nil {
 			return nil, &failure{err: badResponse(doing, "it has no usable Date header")}

@@ -370,7 +370,7 @@ func (m *machine) jump(rt *rapid.T) {
 
 // fault lets something fail once, some time later.
 func (m *machine) fault(rt *rapid.T) {
-	left := rapid.IntRange(1, 3).Draw(rt, "after")
+	left := rapid.IntRange(1, 2).Draw(rt, "after")
 	once := func(int) error {
 		if left--; left == 0 {
 			return deploy.Errorf(deploy.CodeAPIUnreachable, "Repeat.", "no answer")
@@ -378,6 +378,9 @@ func (m *machine) fault(rt *rapid.T) {
 		return nil
 	}
 	what := rapid.SampledFrom([]string{"provision", "account", "upload", "uploaded", "route", "look", "nothing"}).Draw(rt, "what")
+	if what == "account" { // accounts are made seldom
+		left = 1
+	}
 	m.w.set(func() {
 		m.w.onProvision, m.w.afterProvision, m.w.onUpload, m.w.afterUpload, m.w.onRoute, m.w.onLook = nil, nil, nil, nil, nil, nil
 		switch what {
@@ -395,6 +398,21 @@ func (m *machine) fault(rt *rapid.T) {
 			m.w.onLook = once
 		}
 	})
+}
+
+// lose deploys while the answer to the making of an account, if one is made, gets lost.
+func (m *machine) lose(rt *rapid.T) {
+	n := 0
+	m.w.set(func() {
+		m.w.afterProvision = func(int) error {
+			if n++; n == 1 {
+				return deploy.AsError(context.Canceled)
+			}
+			return nil
+		}
+	})
+	m.deploy(rt)
+	m.w.set(func() { m.w.afterProvision = nil })
 }
 
 // kill lets the process die in the middle of a deployment, and another begin.
@@ -504,7 +522,7 @@ func anyOrder(t *testing.T, rt *rapid.T) {
 	m.restart()
 	rt.Repeat(map[string]func(*rapid.T){
 		"": m.holds, "deploy": m.deploy, "again": m.deploy, "status": m.status, "claim": m.claim, "decide": m.decide,
-		"trespass": m.trespass, "wait": m.wait, "jump": m.jump, "fault": m.fault, "kill": m.kill, "sweep": m.sweep,
+		"trespass": m.trespass, "wait": m.wait, "jump": m.jump, "fault": m.fault, "kill": m.kill, "lose": m.lose, "sweep": m.sweep,
 		"restart": func(*rapid.T) { m.restart() },
 	})
 }

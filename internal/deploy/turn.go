@@ -107,7 +107,8 @@ func keepUp(ctx context.Context, renew func(context.Context) error, lost func(er
 		case <-tick.C:
 		}
 		asked := time.Now()
-		limited, stop := context.WithTimeout(ctx, time.Until(good.Add(LeaseTTL)))
+		// Also when it is late: what ran out while the machine slept may be nobody else's yet.
+		limited, stop := context.WithTimeout(ctx, max(renewEvery, time.Until(good.Add(LeaseTTL))))
 		err := renew(limited)
 		stop()
 		switch {
