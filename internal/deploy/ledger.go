@@ -161,7 +161,9 @@ type Ledger interface {
 type Journal interface {
 	// Begin writes the step down. Where it fails the step must not be taken, and the
 	// error goes to the caller as it is. settle is called once, with what the API calls
-	// the result and the step's error; a failed settling is told by its own error.
+	// the result and the step's error; a failed settling is told by its own error. An error
+	// in the chain of the step's that has a method NoEffect() bool which says true tells
+	// that nothing was sent, whatever its code.
 	Begin(ctx context.Context, kind StepKind, what string) (settle func(ref string, err error) error, err error)
 }
 
