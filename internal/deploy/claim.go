@@ -11,6 +11,14 @@ const (
 	ClaimApproved ClaimState = "approved"
 	ClaimRefused  ClaimState = "refused"
 	ClaimLapsed   ClaimState = "lapsed"
+	// ClaimWithdrawn: the asking was taken back before a human decided.
+	ClaimWithdrawn ClaimState = "withdrawn"
+	// ClaimOpened: after the yes, the human was led on to Cloudflare's page.
+	ClaimOpened ClaimState = "opened"
+	// ClaimProbablyAdopted: it still served after the account's hour and a margin.
+	ClaimProbablyAdopted ClaimState = "probably_adopted"
+	// ClaimAdopted: a human said that they finished at Cloudflare.
+	ClaimAdopted ClaimState = "adopted"
 )
 
 // Claim is the wish that a human takes the whole account over.

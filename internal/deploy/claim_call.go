@@ -88,7 +88,7 @@ func (s *Service) claimable(ctx context.Context, sess Session) (*Account, []Depl
 	if err != nil {
 		return nil, nil, err
 	}
-	deps := slices.DeleteFunc(all, func(d Deployment) bool { return d.AccountID != acct.ID || d.Serving == ServingFailed })
+	deps := slices.DeleteFunc(all, func(d Deployment) bool { return d.AccountID != acct.ID || d.gone() })
 	if len(deps) == 0 {
 		return nil, nil, errNothingToClaim(sess.ID)
 	}
@@ -203,7 +203,7 @@ func (s *Service) ClaimView(ctx context.Context, token string) (*ClaimView, erro
 	if err != nil {
 		return nil, err
 	}
-	deps = slices.DeleteFunc(deps, func(d Deployment) bool { return d.AccountID != acct.ID || d.Serving == ServingFailed })
+	deps = slices.DeleteFunc(deps, func(d Deployment) bool { return d.AccountID != acct.ID || d.gone() })
 	now := s.timeFor(acct)
 	shown := *acct
 	shown.Token, shown.ClaimURL = "", ""

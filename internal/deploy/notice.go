@@ -16,6 +16,8 @@ type Notice struct {
 const (
 	NoticeClaimWaiting = "claim.waiting"    // a human has been asked to keep an account
 	NoticeClaimDecided = "claim.decided"    // approved, refused, withdrawn or lapsed
+	// NoticeApprovalWaiting: a policy asks a human about an act.
+	NoticeApprovalWaiting = "approval.waiting"
 	NoticeExpiring     = "account.expiring" // ten minutes are left
 	NoticeCheckpoint   = "audit.checkpoint" // the audit log's signed head
 	NoticeFrozen       = "operator.freeze"  // deployments were stopped, or allowed again

@@ -141,6 +141,8 @@ type Edge interface {
 // CodeStore. All methods are safe for concurrent use, also by several processes.
 type Store interface {
 	Ledger
+	Operators
+	Approvals
 
 	// SaveSession inserts or updates a session by ID.
 	SaveSession(ctx context.Context, s Session) error

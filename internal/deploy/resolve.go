@@ -151,6 +151,10 @@ func (s *Service) standing(sess Session, accounts []Account, steps []Step) (*pla
 		return nil, Errorf(CodeSessionExpired,
 			"Call deploy_temporary without session_id, or with fresh: true, to use a new temporary account.",
 			"session %s lived on another API than the one this server talks to now", sess.ID)
+	case newest.State == AccountDeleted:
+		return nil, Errorf(CodeSessionExpired,
+			"Call deploy_temporary without session_id, or with fresh: true, to use a new temporary account; its URL will be another one.",
+			"what session %s had put up was taken down", sess.ID)
 	case newest.State == AccountLost:
 		return nil, errAccountLost(sess.ID)
 	}

@@ -26,6 +26,14 @@ type Config struct {
 	// Secrets gives the value of a variable that the operator allows secret bindings to
 	// name; allowed tells whether it is on that list. nil: none is.
 	Secrets func(name string) (value string, allowed bool)
+	// Policy decides about acts; nil: everything is allowed but keeping, which a human decides.
+	Policy Policy
+	// Scanner looks for secrets in what would become public; nil: nobody does.
+	Scanner Scanner
+	// Record is the audit log; nil: nothing is recorded.
+	Record Record
+	// Notifier tells people elsewhere; nil: nobody is told.
+	Notifier Notifier
 	// Margin is how much life an account must have left to be used. Default 1 minute.
 	Margin time.Duration
 	// ServeWait bounds the wait until a deployed version serves. Default 25 s: a new
@@ -82,7 +90,11 @@ func (s *Service) Terms() string { return termsText }
 
 // AcceptTerms records that a human accepted them; by is "setup", "flag" or "elicitation".
 func (s *Service) AcceptTerms(ctx context.Context, c Caller, by string) error {
-	return s.cfg.Store.AcceptTerms(ctx, Acceptance{Principal: c.Principal, By: by, Text: termsText, At: s.cfg.Now()})
+	err := s.cfg.Store.AcceptTerms(ctx, Acceptance{Principal: c.Principal, By: by, Text: termsText, At: s.cfg.Now()})
+	if err != nil {
+		return err
+	}
+	return s.notice(ctx, NoticeTermsAccepted, Event{Principal: c.Principal, Client: c.Client, Door: c.Door, Data: map[string]string{"by": by}})
 }
 
 // Bundle turns a source into an artifact and keeps it for the caller.

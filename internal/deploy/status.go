@@ -204,7 +204,7 @@ func (s *Service) deploymentStatus(ctx context.Context, sess Session, acct *Acco
 	out := []DeploymentStatus{}
 	seen := map[string]bool{}
 	for _, d := range deps {
-		if d.AccountID != acct.ID || seen[d.Worker] || d.Serving == ServingFailed {
+		if d.AccountID != acct.ID || seen[d.Worker] || d.gone() {
 			continue
 		}
 		seen[d.Worker] = true
