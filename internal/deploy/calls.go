@@ -186,6 +186,8 @@ type DeploymentStatus struct {
 type ClaimRequest struct {
 	SessionID string // empty: the caller's current session
 	Message   string // the agent's words to the human
+	// Withdraw takes the asking back, so that the session can be deployed to again.
+	Withdraw bool
 }
 
 // ClaimResult is what became of the asking.

@@ -48,7 +48,13 @@ type Config struct {
 	// MaxAccounts is how many accounts one principal may make in an hour, MaxAccountsInAll
 	// how many all may; 0: as many as the API gives.
 	MaxAccounts, MaxAccountsInAll int
-	Now                           func() time.Time
+	// ClaimLink gives the address, behind a login, at which a claim is decided; nil: there is none.
+	ClaimLink func(claimID string) string
+	// FourEyes refuses a yes by whoever owns the agent that asked, compared by owner.
+	FourEyes bool
+	// Channels are those on which a yes counts; nil: all.
+	Channels []string
+	Now      func() time.Time
 }
 
 // Service is the one road that every door and command takes.

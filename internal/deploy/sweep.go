@@ -59,6 +59,7 @@ func (s *Service) sweep(ctx context.Context, _ *Lease) error {
 	for i := range left {
 		errs = append(errs, s.tend(ctx, &left[i]))
 	}
+	errs = append(errs, s.settleClaims(ctx))
 	if p, ok := s.cfg.Store.(Pruner); ok {
 		errs = append(errs, p.Prune(ctx, s.cfg.Now()))
 	}

@@ -1,7 +1,6 @@
 package deploy
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -280,7 +279,7 @@ func (d *demolition) withdrawClaim(ctx context.Context) error {
 	if err != nil || claim == nil || claim.AccountID != d.acct.ID || claim.State != ClaimAwaiting {
 		return err
 	}
-	return d.s.moveClaim(ctx, claim, d.sess, ClaimWithdrawn, cmp.Or(d.c.Principal, "teardown"), "")
+	return d.s.moveClaim(ctx, claim, d.sess, ClaimMove{To: ClaimWithdrawn, By: d.c.Principal, Evidence: "taken down"})
 }
 
 // markGone keeps on record that a Worker's deployments are taken down.

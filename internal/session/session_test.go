@@ -224,7 +224,7 @@ func suite(t *testing.T, fresh func(t *testing.T) *session.Store) {
 		for i := range 8 {
 			wg.Go(func() {
 				to := []deploy.ClaimState{deploy.ClaimApproved, deploy.ClaimRefused}[i%2]
-				ok, err := s.DecideClaim(ctx, "c_1", deploy.ClaimAwaiting, to, fmt.Sprint("browser", i), at(3))
+				ok, err := s.MoveClaim(ctx, deploy.ClaimMove{ID: "c_1", From: deploy.ClaimAwaiting, To: to, Browser: fmt.Sprint("browser", i), By: "ann", Channel: deploy.ChannelPage, At: at(3)})
 				mu.Lock()
 				defer mu.Unlock()
 				if err != nil {
