@@ -108,19 +108,15 @@ func (s *Store) ClaimsIn(ctx context.Context, t time.Time, limit int, states ...
 
 // MoveClaim implements deploy.Store.
 func (s *Store) MoveClaim(ctx context.Context, m deploy.ClaimMove) (bool, error) {
-	decided := int64(0)
-	if m.From == deploy.ClaimAwaiting {
-		decided = millis(m.At)
-	}
 	n, err := s.exec(ctx, `UPDATE claims SET state = $1,
 			browser = CASE WHEN $2 = '' THEN browser ELSE $3 END,
 			decided_by = CASE WHEN $4 = '' THEN decided_by ELSE $5 END,
 			channel = CASE WHEN $6 = '' THEN channel ELSE $7 END,
 			evidence = CASE WHEN $8 = '' THEN evidence ELSE $9 END,
-			decided_at = CASE WHEN $10 = 0 THEN decided_at ELSE $11 END
-		WHERE id = $12 AND state = $13`,
-		string(m.To), m.Browser, m.Browser, clean(m.By), clean(m.By), m.Channel, m.Channel, clean(m.Evidence), clean(m.Evidence), decided, decided,
-		m.ID, string(m.From))
+			decided_at = CASE WHEN decided_at <> 0 THEN decided_at ELSE $10 END
+		WHERE id = $11 AND state = $12`,
+		string(m.To), m.Browser, m.Browser, clean(m.By), clean(m.By), m.Channel, m.Channel, clean(m.Evidence), clean(m.Evidence),
+		millis(m.At), m.ID, string(m.From))
 	return n == 1, err
 }
 
