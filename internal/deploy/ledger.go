@@ -105,11 +105,14 @@ type Usage struct {
 
 // SessionFilter narrows a list of everybody's sessions, for operators.
 type SessionFilter struct {
+	ID        string
 	Principal string
 	// Label is "key=value" of a trusted label.
 	Label string
 	// Worker and Digest are of any of its deployments.
 	Worker, Digest string
+	// Host and URL are where any of its deployments answers: either of them fits.
+	Host, URL string
 	// Live leaves out sessions without an account in use.
 	Live  bool
 	Limit int // 0: 100

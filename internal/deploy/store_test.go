@@ -394,7 +394,7 @@ func (m *memStore) SessionsWhere(ctx context.Context, f deploy.SessionFilter) ([
 		}
 		live := func(a deploy.Account) bool { return a.SessionID == s.ID && a.State == deploy.AccountCurrent }
 		switch {
-		case f.Principal != "" && s.Principal != f.Principal, f.Label != "" && s.Labels[key] != value,
+		case f.ID != "" && s.ID != f.ID, f.Principal != "" && s.Principal != f.Principal, f.Label != "" && s.Labels[key] != value,
 			(f.Worker != "" || f.Digest != "") && !slices.ContainsFunc(m.deps, has), f.Live && !slices.ContainsFunc(m.accounts, live):
 			continue
 		}
