@@ -188,7 +188,7 @@ func (s *Service) withdraw(ctx context.Context, c Caller, sess *Session) (*Claim
 // be looked at from outside by now. No token is used to look.
 func (s *Service) settleClaims(ctx context.Context) error {
 	now := s.cfg.Now()
-	waiting, err := s.cfg.Store.ClaimsIn(ctx, now.Add(-wipeMargin), sweepBatch, ClaimAwaiting)
+	waiting, err := s.cfg.Store.ClaimsIn(ctx, now.Add(maxSkew), sweepBatch, ClaimAwaiting)
 	if err != nil {
 		return err
 	}
@@ -197,11 +197,18 @@ func (s *Service) settleClaims(ctx context.Context) error {
 			return err
 		}
 	}
-	given, err := s.cfg.Store.ClaimsIn(ctx, now.Add(-adoptedMargin), sweepBatch, ClaimApproved, ClaimOpened)
+	given, err := s.cfg.Store.ClaimsIn(ctx, now.Add(maxSkew), sweepBatch, ClaimApproved, ClaimOpened)
 	if err != nil {
 		return err
 	}
 	for i := range given {
+		_, _, acct, err := s.claimParts(ctx, &given[i])
+		if err != nil {
+			return err
+		}
+		if !s.overForGood(acct) || s.timeFor(acct).Before(acct.ExpiresAt.Add(adoptedMargin)) {
+			continue
+		}
 		m, known := s.outcomeOf(ctx, &given[i])
 		if !known {
 			continue
@@ -213,9 +220,14 @@ func (s *Service) settleClaims(ctx context.Context) error {
 	return nil
 }
 
+// maxSkew is how far our clock may be behind the API's for a claim to be looked at in time.
+const maxSkew = 24 * time.Hour
+
+// settleClaim makes a move that time made, if the account is over beyond doubt: a clock
+// that jumped must not decide.
 func (s *Service) settleClaim(ctx context.Context, claim *Claim, m ClaimMove) error {
-	sess, err := s.cfg.Store.Session(ctx, claim.Principal, claim.SessionID)
-	if err != nil {
+	_, sess, acct, err := s.claimParts(ctx, claim)
+	if err != nil || !s.overForGood(acct) {
 		return err
 	}
 	err = s.moveClaim(ctx, claim, sess, m)
