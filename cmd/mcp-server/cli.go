@@ -26,18 +26,20 @@ type process struct {
 type grammar struct {
 	options
 
-	Stdio   stdioCmd   `cmd:"" default:"withargs" help:"Serve MCP on standard input and output (the default)."`
-	HTTP    httpCmd    `cmd:"" name:"http" help:"Serve MCP to many agents over HTTP: Streamable HTTP and, older, SSE."`
-	Tokens  tokensCmd  `cmd:"" help:"Make, list and revoke the tokens of HTTP clients."`
-	Sandbox sandboxCmd `cmd:"" help:"Run our own small Cloudflare on loopback, for tests and trying things out."`
-	Demo    demoCmd    `cmd:"" help:"Show the main job from end to end on the sandbox."`
-	Deploy  deployCmd  `cmd:"" help:"Put a folder live on a temporary account, as the tool deploy_temporary does."`
-	Status  statusCmd  `cmd:"" help:"Tell what is live and for how long, as the tool status does."`
-	Setup   setupCmd   `cmd:"" help:"Accept the terms and configure a client, in your own terminal."`
-	Rules   policyCmd  `cmd:"" name:"policy" help:"Check, test and show policies."`
-	Doctor  doctorCmd  `cmd:"" help:"Tell what is missing here and how to get it."`
-	Audit   auditCmd   `cmd:"" help:"Read, verify and export the record of acts."`
-	Version versionCmd `cmd:"" help:"Print the version."`
+	Stdio    stdioCmd    `cmd:"" default:"withargs" help:"Serve MCP on standard input and output (the default)."`
+	HTTP     httpCmd     `cmd:"" name:"http" help:"Serve MCP to many agents over HTTP: Streamable HTTP and, older, SSE."`
+	Tokens   tokensCmd   `cmd:"" help:"Make, list and revoke the tokens of HTTP clients."`
+	Sandbox  sandboxCmd  `cmd:"" help:"Run our own small Cloudflare on loopback, for tests and trying things out."`
+	Demo     demoCmd     `cmd:"" help:"Show the main job from end to end on the sandbox."`
+	Deploy   deployCmd   `cmd:"" help:"Put a folder live on a temporary account, as the tool deploy_temporary does."`
+	Status   statusCmd   `cmd:"" help:"Tell what is live and for how long, as the tool status does."`
+	Setup    setupCmd    `cmd:"" help:"Accept the terms and configure a client, in your own terminal."`
+	Rules    policyCmd   `cmd:"" name:"policy" help:"Check, test and show policies."`
+	Doctor   doctorCmd   `cmd:"" help:"Tell what is missing here and how to get it."`
+	Audit    auditCmd    `cmd:"" help:"Read, verify and export the record of acts."`
+	Claim    claimCmd    `cmd:"" help:"Keep an account whose claim link is sealed to your key, in your own terminal."`
+	ClaimKey claimKeyCmd `cmd:"" name:"claim-key" help:"The key that claim links are sealed to."`
+	Version  versionCmd  `cmd:"" help:"Print the version."`
 
 	Sessions sessionsCmd `cmd:"" help:"List, show and forget sessions, everybody's, in the store."`
 }
@@ -69,6 +71,7 @@ type options struct {
 	KeepArtifacts time.Duration `help:"How long a bundle is kept after its last use." default:"168h" placeholder:"TIME"`
 	KeepRecords   time.Duration `help:"How long the record of a session is kept after its last use." default:"2160h" placeholder:"TIME"`
 
+	ClaimRecipient []string `help:"A human's age public key that claim links are sealed to, so that nobody else can open them; repeatable." placeholder:"age1…" sep:"none"`
 	// brief: the command ends at once, so a forwarder of ours would end with it.
 	brief bool `kong:"-"`
 

@@ -46,6 +46,7 @@ type deployCmd struct {
 	Entry          string `help:"The main module's path in the folder."`
 	Environment    string `help:"The wrangler environment." short:"e"`
 	Minify         bool   `help:"Minify."`
+	ClaimOut       string `help:"Write what a human needs to keep the account to this file; needs --claim-recipient. It is no secret." placeholder:"FILE"`
 	RunID          string `name:"run-id" help:"Recorded with the session."`
 	JobID          string `name:"job-id" help:"Recorded with the session."`
 	ExpectPath     string `help:"Path to check." placeholder:"PATH"`
@@ -60,6 +61,9 @@ func (d *deployCmd) Run(ctx context.Context, o *options, p process) error {
 	}
 	if len(o.Root) == 0 {
 		o.Root = []string{d.Dir} // the person who names a folder allows it
+	}
+	if d.ClaimOut != "" && len(o.ClaimRecipient) == 0 {
+		return refuse(errors.New("--claim-out writes a claim link that is sealed to somebody: name their public key with --claim-recipient"))
 	}
 	lbl, err := labels(o)
 	if err != nil {
@@ -83,9 +87,15 @@ func (d *deployCmd) Run(ctx context.Context, o *options, p process) error {
 		req.Progress = func(s deploy.Stage) { fmt.Fprintf(p.stderr, "… %s\n", s) }
 	}
 	res, err := h.service.Deploy(ctx, cliCaller(lbl), req)
-	err = errors.Join(err, h.close())
 	if err != nil {
-		return d.failed(err, p)
+		return d.failed(errors.Join(err, h.close()), p)
+	}
+	var unwritten error // what is live is told all the same
+	if d.ClaimOut != "" {
+		unwritten = writeClaim(ctx, h, cliCaller(lbl), res.SessionID, d.ClaimOut)
+	}
+	if err := errors.Join(unwritten, h.close()); err != nil {
+		return errors.Join(err, d.show(res, p))
 	}
 	return d.show(res, p)
 }

@@ -135,8 +135,12 @@ func TestHTTPConformance(t *testing.T) {
 	passed := map[string]int{}
 	stateless := 0
 	for _, c := range checks {
-		if c.Scenario == "server-stateless" && c.Status == "SUCCESS" {
-			stateless++
+		if c.Scenario == "server-stateless" {
+			if c.Status == "SUCCESS" {
+				stateless++
+			} else {
+				t.Logf("%s %s: %s %s", c.Scenario, c.ID, c.Status, c.Error)
+			}
 		}
 		if !slices.Contains(must, c.Scenario) {
 			continue

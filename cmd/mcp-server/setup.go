@@ -14,6 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/hourglass-mcp/hourglass/internal/deploy"
+	"github.com/hourglass-mcp/hourglass/internal/session"
 )
 
 // setupCmd accepts the terms and configures a client, with the user at the keyboard.
@@ -60,7 +61,34 @@ func (c *setupCmd) talk(ctx context.Context, h *house, ask *asker, p process) er
 	if home, _ := p.env("HOME"); never(dir, home) {
 		return errors.New("the root of the disk and the home folder are never allowed; name the project's folder")
 	}
-	return c.clients(ask, p, dir)
+	public, err := claimKeyFor(ask, p)
+	if err != nil {
+		return err
+	}
+	return c.clients(ask, p, dir, public)
+}
+
+// claimKeyFor offers to seal claim links to a key of the user's, and gives its public
+// half; empty: no.
+func claimKeyFor(ask *asker, p process) (string, error) {
+	dir, err := configDir(p)
+	if err != nil {
+		return "", nil //nolint:nilerr // without a home there is no place for a key
+	}
+	fmt.Fprint(p.stdout, "\nWho has an account's claim link owns the account. It can be sealed to a key of yours, so that no agent and no\nprogram of this machine can use it, and you keep an account with `mcp-server claim`.\n")
+	had, err := os.ReadFile(filepath.Join(dir, claimKeyFile+".pub")) //nolint:gosec // ours
+	if public := strings.TrimSpace(string(had)); err == nil && public != "" {
+		yes, err := ask.yes("Seal claim links to the key that you have (" + public + ")?")
+		if err != nil || !yes {
+			return "", err
+		}
+		return public, nil
+	}
+	yes, err := ask.yes("Make such a key under a passphrase now?")
+	if err != nil || !yes {
+		return "", err
+	}
+	return (&claimKeyNewCmd{}).make(newDesk(p), session.NewIdentity)
 }
 
 // mcpClient is one client that setup knows: where its configuration lies and how its
@@ -91,7 +119,7 @@ func claudeDesktop(home, _ string) string {
 	return filepath.Join(home, ".config", "Claude", "claude_desktop_config.json")
 }
 
-func (c *setupCmd) clients(ask *asker, p process, project string) error {
+func (c *setupCmd) clients(ask *asker, p process, project, recipient string) error {
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("finding this program: %w", err)
@@ -103,7 +131,11 @@ func (c *setupCmd) clients(ask *asker, p process, project string) error {
 	home, _ := p.env("HOME")
 	for _, cl := range mcpClients() {
 		path := cl.path(home, project)
-		entry := map[string]any{"command": self, "args": []string{"stdio", "--root", project}}
+		args := []string{"stdio", "--root", project}
+		if recipient != "" {
+			args = append(args, "--claim-recipient", recipient)
+		}
+		entry := map[string]any{"command": self, "args": args}
 		if cl.stdio {
 			entry["type"] = "stdio"
 		}

@@ -42,7 +42,7 @@ func TestSetupTalks(t *testing.T) {
 	if err := talk("yes\n" + home + "\n"); err == nil || !strings.Contains(err.Error(), "never allowed") {
 		t.Errorf("the home folder: %v", err)
 	}
-	if err := talk("yes\n" + project + "\nyes\nno\nno\nyes\n"); err != nil {
+	if err := talk("yes\n" + project + "\nno\nyes\nno\nno\nyes\n"); err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(out.String(), "https://www.cloudflare.com/terms/") {

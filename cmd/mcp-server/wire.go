@@ -112,7 +112,12 @@ func build(ctx context.Context, o *options, p process) (*house, error) {
 	if err != nil {
 		return fail(err)
 	}
+	sealer, err := claimSealer(o)
+	if err != nil {
+		return fail(err)
+	}
 	service, err := deploy.New(deploy.Config{
+		Sealer:  sealer,
 		Bundler: bundler, Booter: booter(o, p), Cloud: cloud, Edge: edge, Store: store, Pages: site,
 		Redactor: redactor, Secrets: secrets, ReadOnly: o.ReadOnly, TermsAccepted: o.AcceptTerms,
 		MaxAccounts: o.MaxAccounts, MaxAccountsInAll: o.MaxAccountsInAll,

@@ -41,6 +41,9 @@ func (s *Service) requestClaim(ctx context.Context, lease *Lease, sess Session, 
 	if err != nil {
 		return nil, err
 	}
+	if SealedClaim(acct.ClaimURL) {
+		return nil, errSealed(sess.ID)
+	}
 	claim, err := s.openClaim(ctx, sess, acct, deps, req.Message)
 	if err != nil {
 		return nil, err

@@ -201,6 +201,9 @@ func errAccountLost(session string) *Error {
 func (s *Service) learn(accounts []Account) {
 	for _, a := range accounts {
 		s.cfg.Redactor.Add(a.Token.Reveal())
+		if SealedClaim(a.ClaimURL) {
+			continue // nobody here can open it
+		}
 		s.cfg.Redactor.Add(a.ClaimURL.Reveal())
 		s.cfg.Redactor.Add(a.claimToken())
 	}

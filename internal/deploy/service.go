@@ -17,6 +17,8 @@ type Config struct {
 	// Pages is where humans decide; nil: request_claim refuses.
 	Pages    Pages
 	Redactor *Redactor
+	// Sealer seals claim links the moment the API gives them; nil: the store keeps them.
+	Sealer ClaimSealer
 	// ReadOnly refuses everything that changes something outside.
 	ReadOnly bool
 	// TermsAccepted: the operator accepted Cloudflare's terms for everybody (--accept-terms).

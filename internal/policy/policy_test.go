@@ -57,6 +57,8 @@ func TestDefault(t *testing.T) {
 		{deploy.ActTeardown, deploy.Facts{Door: "http"}, deploy.Allow, []string{"otherwise"}},
 		{deploy.ActRequestClaim, deploy.Facts{Door: "stdio"}, deploy.Ask, []string{"otherwise"}},
 		{deploy.ActDeploy, deploy.Facts{Door: "stdio", Findings: found}, deploy.Deny, []string{"no-secrets"}},
+		{deploy.ActCreateAccount, deploy.Facts{Door: "stdio", Findings: found}, deploy.Deny, []string{"no-secrets"}},
+		{deploy.ActTeardown, deploy.Facts{Findings: found}, deploy.Allow, []string{"otherwise"}},
 		{deploy.ActDeploy, deploy.Facts{Door: "http"}, deploy.Deny, []string{"http-names-its-job"}},
 		{deploy.ActCreateAccount, deploy.Facts{Door: "http", Labels: map[string]string{"team": "a", "run_id": ""}}, deploy.Deny, []string{"http-names-its-job"}},
 		{deploy.ActDeploy, deploy.Facts{Door: "http", Labels: map[string]string{"run_id": "r1"}}, deploy.Allow, []string{"otherwise"}},

@@ -123,6 +123,12 @@ func partsOf(a *deploy.Artifact) []part {
 		for _, f := range a.Assets.Files {
 			out = append(out, part{file: strings.TrimPrefix(f.Path, "/"), content: f.Content, lines: !isScript(f.Path)})
 		}
+		// _headers and _redirects are answered to everybody, but are no files of the site.
+		for _, name := range slices.Sorted(maps.Keys(a.Assets.Config)) {
+			if text, ok := a.Assets.Config[name].(string); ok {
+				out = append(out, part{file: name, content: []byte(text), lines: true})
+			}
+		}
 	}
 	for _, b := range a.Bindings {
 		switch b.Type() {
@@ -131,6 +137,8 @@ func partsOf(a *deploy.Artifact) []part {
 			out = append(out, variable(b.Name(), text)...)
 		case "json":
 			out = append(out, variables(b.Name(), b["json"], 0)...)
+		case "service":
+			out = append(out, variables(b.Name()+".props", b["props"], 0)...)
 		}
 	}
 	return out

@@ -62,8 +62,8 @@ func places(found []deploy.Finding) []string {
 	return out
 }
 
-// TestKnownChecksum: the sample that GitHub's own article on the format was explained
-// with elsewhere; put together here.
+// TestKnownChecksum: a sample of the format that was published by others, with its right
+// checksum; put together here.
 func TestKnownChecksum(t *testing.T) {
 	known := "ghp_" + "zQWBuTSOoRi4A9spHcVY5ncnsDkxkJ" + "0mLq17"
 	if got := places(scan(t, &deploy.Artifact{Modules: []deploy.Module{module("a.js", "x='"+known+"'")}})); !slices.Equal(got, []string{"github-token a.js:1"}) {
@@ -84,18 +84,22 @@ func TestEverythingPublic(t *testing.T) {
 			{Name: "page.txt", Type: deploy.TypeText, Content: []byte("a\nb\nAPI_SECRET=" + token("text") + "\n")},
 			{Name: "lib.wasm", Type: deploy.TypeWasm, Content: []byte("\x00asm\x01\x00\x00\x00" + token("wasm") + "\x00")},
 		},
-		Assets: asset("/docs/a.html", "<p>\n<b>"+token("asset")+"</b>"),
+		Assets: &deploy.Assets{
+			Files:  []deploy.Asset{{Path: "/docs/a.html", Content: []byte("<p>\n<b>" + token("asset") + "</b>")}},
+			Config: map[string]any{"_headers": "/*\n  X-Api-Key: q7Rk2mZ9xV4bN8cL1tHd6wPs\n", "html_handling": "none"},
+		},
 		Bindings: []deploy.Binding{
 			{"name": "PLAIN", "type": "plain_text", "text": token("plain")},
 			{"name": "DB_PASSWORD", "type": "plain_text", "text": "k9Zq-w2Lm.77x"},
 			{"name": "CONF", "type": "json", "json": map[string]any{"list": []any{map[string]any{"api_key": "f3a9c1e27b5d4880a6c2e9d1b7f35a64"}}, "n": 3.0, "b": token("json")}},
+			{"name": "BACK", "type": "service", "service": "back", "props": map[string]any{"t": token("props")}},
 			{"name": "KEPT", "type": "secret_text", "text": token("secret")},
 			{"name": "FROM", "type": "secret_text", "from_env": "X"},
 		},
 	}
 	want := []string{
-		"github-token index.js:2", "github-token page.txt:3", "github-token lib.wasm:1", "github-token docs/a.html:2", "github-token vars.PLAIN:1",
-		"assigned-password vars.DB_PASSWORD:1", "github-token vars.CONF.b:1", "assigned-secret vars.CONF.list.api_key:1",
+		"github-token index.js:2", "github-token page.txt:3", "github-token lib.wasm:1", "github-token docs/a.html:2", "assigned-secret _headers:2", "github-token vars.PLAIN:1",
+		"assigned-password vars.DB_PASSWORD:1", "github-token vars.CONF.b:1", "assigned-secret vars.CONF.list.api_key:1", "github-token vars.BACK.props.t:1",
 	}
 	if d := cmp.Diff(want, places(scan(t, a))); d != "" {
 		t.Error(d)

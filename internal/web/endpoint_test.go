@@ -601,3 +601,16 @@ func eventsOf(body string) (out []string) {
 	}
 	return out
 }
+
+// TestSubscriptionIsAcknowledged: also one that is over at once, since nothing of what it
+// asks for is offered, is acknowledged first.
+func TestSubscriptionIsAcknowledged(t *testing.T) {
+	d := newDesk(t, nil)
+	body, headers := modern(1, "subscriptions/listen", "", map[string]any{"notifications": map[string]any{"promptsListChanged": true}})
+	for range 200 {
+		events := eventsOf(d.send(t, http.MethodPost, web.PathMCP, body, headers...).body)
+		if len(events) != 2 || !strings.Contains(events[0], "notifications/subscriptions/acknowledged") || !strings.Contains(events[1], `"result"`) {
+			t.Fatalf("%q", events)
+		}
+	}
+}

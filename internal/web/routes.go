@@ -152,7 +152,9 @@ func (e *Endpoint) post(w http.ResponseWriter, r *http.Request, next http.Handle
 		if older {
 			e.noListening(w, r, m)
 		} else {
-			e.openStream(next).ServeHTTP(w, withBody(r, r.Context(), body))
+			t := newTurn(w)
+			defer t.close()
+			e.openStream(next).ServeHTTP(t, withBody(r, withTurn(r.Context(), t), body))
 		}
 		return
 	}

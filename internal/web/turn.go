@@ -104,8 +104,12 @@ func flush(w http.ResponseWriter) {
 // Header is mcp-go's own: what it sets counts if it begins the answer.
 func (t *turn) Header() http.Header { return t.header }
 
-// WriteHeader begins the answer, unless a notification did.
+// WriteHeader begins the answer, unless a notification did. A JSON answer is the last
+// that is written: what was told before it comes first.
 func (t *turn) WriteHeader(status int) {
+	if t.header.Get("Content-Type") == "application/json" {
+		t.settle()
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.begin(status)

@@ -1,0 +1,184 @@
+package deploy
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// ClaimLink is what is sealed to humans' keys the moment the API gives a claim link:
+// the link, and which account it is for, so that it can't be passed off as another's.
+type ClaimLink struct {
+	URL         Secret
+	SessionID   string
+	AccountID   string
+	AccountName string
+	Target      string
+	ExpiresAt   time.Time
+}
+
+// ClaimSealer seals claim links to humans' keys, so that this server keeps none that it
+// could give away. It is safe for concurrent use.
+type ClaimSealer interface {
+	// SealClaim gives text that only the holder of a recipient's private key can open;
+	// it takes the place of the link in Account.ClaimURL.
+	SealClaim(l ClaimLink) (Secret, error)
+	// Recipients are the public keys, for results and records.
+	Recipients() []string
+}
+
+// sealedBegins is how a sealed claim link begins: age's armor.
+const sealedBegins = "-----BEGIN AGE ENCRYPTED FILE-----"
+
+// SealedClaim tells whether text is a sealed claim link, not a link.
+func SealedClaim(text Secret) bool { return strings.HasPrefix(text.Reveal(), sealedBegins) }
+
+// ClaimFormat is the first member of a claim file.
+const ClaimFormat = "hourglass-claim/1"
+
+// ClaimFile is what a human decides on away from this server: everything that would be
+// adopted, and the sealed link. Nothing in it is secret. Nothing in it but the sealed
+// part is proof against who passes it on.
+type ClaimFile struct {
+	Format    string            `json:"format"`
+	SessionID string            `json:"session_id"`
+	Principal string            `json:"principal"`
+	Labels    map[string]string `json:"labels,omitempty"`
+	// ClaimedLabels are the model's own words, as are Client's.
+	ClaimedLabels map[string]string `json:"claimed_labels,omitempty"`
+	Client        string            `json:"client,omitempty"`
+	Message       string            `json:"message,omitempty"`
+
+	AccountID   string    `json:"account_id"`
+	AccountName string    `json:"account_name"`
+	Target      string    `json:"target"`
+	ExpiresAt   time.Time `json:"expires_at"`
+	// Digest fixes what is adopted: every Worker with its digest.
+	Digest      string              `json:"digest"`
+	Deployments []ClaimedDeployment `json:"deployments"`
+
+	Recipients []string `json:"recipients,omitempty"`
+	Sealed     string   `json:"sealed"`
+}
+
+// ClaimedDeployment is one Worker that would be adopted.
+type ClaimedDeployment struct {
+	Worker    string    `json:"worker"`
+	URL       string    `json:"url,omitempty"`
+	VersionID string    `json:"version_id,omitempty"`
+	Digest    string    `json:"digest"`
+	CreatedAt time.Time `json:"created_at"`
+	Serving   string    `json:"serving,omitempty"`
+	Check     *Check    `json:"check,omitempty"`
+	// Files are what was uploaded, where that is still known.
+	Files []Sized `json:"files,omitempty"`
+}
+
+// NewClaimFile describes an account whose claim link is sealed. files are by the
+// deployment's ID, as in ClaimView.
+func NewClaimFile(sess Session, acct Account, deps []Deployment, files map[string][]Sized) *ClaimFile {
+	deps = newestByWorker(slices.DeleteFunc(slices.Clone(deps), func(d Deployment) bool { return d.AccountID != acct.ID || d.Serving == ServingFailed }))
+	f := &ClaimFile{
+		Format: ClaimFormat, SessionID: sess.ID, Principal: sess.Principal, Labels: sess.Labels, Client: sess.Client,
+		AccountID: acct.ID, AccountName: acct.Name, Target: acct.Target, ExpiresAt: acct.ExpiresAt.UTC(),
+		Digest: accountDigest(deps), Deployments: []ClaimedDeployment{}, Sealed: acct.ClaimURL.Reveal(),
+	}
+	if !acct.ClaimExpiresAt.IsZero() && acct.ClaimExpiresAt.Before(acct.ExpiresAt) {
+		f.ExpiresAt = acct.ClaimExpiresAt.UTC()
+	}
+	for k, v := range map[string]string{"run_id": sess.RunID, "job_id": sess.JobID} {
+		if v != "" {
+			if f.ClaimedLabels == nil {
+				f.ClaimedLabels = map[string]string{}
+			}
+			f.ClaimedLabels[k] = v
+		}
+	}
+	for _, d := range deps {
+		f.Deployments = append(f.Deployments, ClaimedDeployment{
+			Worker: d.Worker, URL: d.URL, VersionID: d.VersionID, Digest: d.Digest, CreatedAt: d.CreatedAt.UTC(),
+			Serving: d.Serving, Check: d.Check, Files: files[d.ID],
+		})
+	}
+	return f
+}
+
+// sealClaim gives what is kept of a fresh account's claim link: the link, or where there
+// are recipients, what only they can open. Where sealing fails nothing is kept: the
+// account works, and can't be claimed.
+func (s *Service) sealClaim(a *Account) Secret {
+	if s.cfg.Sealer == nil || a.ClaimURL.Empty() {
+		return a.ClaimURL
+	}
+	sealed, err := s.cfg.Sealer.SealClaim(ClaimLink{
+		URL: a.ClaimURL, SessionID: a.SessionID, AccountID: a.ID, AccountName: a.Name, Target: a.Target, ExpiresAt: a.ExpiresAt,
+	})
+	if err != nil || !SealedClaim(sealed) {
+		return ""
+	}
+	return sealed
+}
+
+// errSealed is the answer to an agent that asks for a claim whose link only a human can
+// open: there is no page, and no address.
+func errSealed(session string) *Error {
+	return Errorf(CodeNoApproval, "Ask the user to run `mcp-server claim "+session+"` in their own terminal before the account's hour is over, or to open the claim file of a CI run with `mcp-server claim FILE`.",
+		"the claim link is sealed to a human's key, so only they can open it; there is no page for it")
+}
+
+// SealedClaim gives what a human needs to keep a session's account when its claim link
+// is sealed to them; empty: the caller's current session. Nothing in it is secret.
+// CodeNoApproval: the link is not sealed.
+func (s *Service) SealedClaim(ctx context.Context, c Caller, sessionID string) (*ClaimFile, error) {
+	sess, err := s.claimSession(ctx, c, sessionID)
+	if err != nil {
+		return nil, err
+	}
+	acct, deps, err := s.claimable(ctx, *sess)
+	if err != nil {
+		return nil, err
+	}
+	if acct.State == AccountClaimed {
+		return nil, s.errExpired(sess.ID, acct)
+	}
+	if !SealedClaim(acct.ClaimURL) {
+		return nil, Errorf(CodeNoApproval, "Let the agent call request_claim, which opens a page; or give the server --claim-recipient before its next account.",
+			"the claim link of session %s is not sealed to anybody's key", sess.ID)
+	}
+	f := NewClaimFile(*sess, *acct, deps, s.files(ctx, sess.Principal, deps))
+	if claim, err := s.cfg.Store.Claim(ctx, sess.ID); err == nil && claim != nil && claim.AccountID == acct.ID {
+		f.Message = claim.Message
+	}
+	return f, nil
+}
+
+// maxClaimFile bounds a claim file in bytes.
+const maxClaimFile = 4 << 20
+
+// ParseClaimFile reads a claim file that came from elsewhere.
+func ParseClaimFile(b []byte) (*ClaimFile, error) {
+	const next = "Give the file that deploy --claim-out wrote."
+	if len(b) > maxClaimFile {
+		return nil, Errorf(CodeInvalidArgument, next, "this is no claim file: it has %d bytes", len(b))
+	}
+	var f ClaimFile
+	if json.Unmarshal(b, &f) != nil || f.Format != ClaimFormat {
+		return nil, Errorf(CodeInvalidArgument, next, "this is no claim file of the form %s", ClaimFormat)
+	}
+	if !SealedClaim(Secret(f.Sealed)) || f.AccountID == "" || f.ExpiresAt.IsZero() {
+		return nil, Errorf(CodeInvalidArgument, next, "the claim file is not whole")
+	}
+	return &f, nil
+}
+
+// Encode writes the file.
+func (f *ClaimFile) Encode() ([]byte, error) {
+	b, err := json.MarshalIndent(f, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("writing a claim file: %w", err)
+	}
+	return append(b, '\n'), nil
+}
