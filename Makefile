@@ -5,10 +5,10 @@ test: ## what a developer runs; skips are shown with their reasons and counted
 	@go test -json ./... | go run ./internal/testcount
 
 full: ## everything, as CI does
-	@HOURGLASS_TEST=full HOURGLASS_REQUIRE_ALL=1 go test -race -json ./... | go run ./internal/testcount -no-skips
+	@HOURGLASS_TEST=full HOURGLASS_REQUIRE_ALL=1 go test -race -timeout 40m -json ./... | go run ./internal/testcount -no-skips
 
 race:
-	go test -race ./...
+	go test -race -timeout 40m ./...
 
 lint:
 	golangci-lint run ./...

@@ -41,7 +41,11 @@ type grammar struct {
 	ClaimKey claimKeyCmd `cmd:"" name:"claim-key" help:"The key that claim links are sealed to."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
 
-	Sessions sessionsCmd `cmd:"" help:"List, show and forget sessions, everybody's, in the store."`
+	Revoke    revokeCmd    `cmd:"" help:"Take down what is live: by session, label, principal, Worker, digest or URL, or everything."`
+	Freeze    freezeCmd    `cmd:"" help:"Stop all new deployments from this moment, on every server that shares the store."`
+	Unfreeze  unfreezeCmd  `cmd:"" help:"Allow deployments again."`
+	Approvals approvalsCmd `cmd:"" help:"List and decide what a policy asks a human about."`
+	Sessions  sessionsCmd  `cmd:"" help:"List, show and forget sessions, everybody's, in the store."`
 }
 
 // options are the settings that every command shares.
@@ -62,6 +66,7 @@ type options struct {
 	MaxAccounts      int               `help:"How many accounts one caller may make in an hour. Default: as many as the API gives." placeholder:"N"`
 	MaxAccountsInAll int               `help:"How many accounts all callers together may make in an hour." placeholder:"N"`
 
+	Webhook   string   `help:"Where people elsewhere are told what waits; signed with HOURGLASS_WEBHOOK_SECRET." placeholder:"URL"`
 	KeepAudit []string `help:"How long records of acts are kept: 365d, or deploy=730d for one act, or forever; repeatable. Default: 365d." placeholder:"RULE" sep:"none"`
 	// rootsByName: the current folder is no root, only what --root names.
 	rootsByName bool `kong:"-"`

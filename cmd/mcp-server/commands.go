@@ -24,7 +24,7 @@ func (stdioCmd) Run(ctx context.Context, o *options, p process) error {
 	if err != nil {
 		return err
 	}
-	caller := deploy.Caller{Principal: principal, Scope: deploy.NewID("stdio"), Labels: lbl}
+	caller := deploy.Caller{Principal: principal, Scope: deploy.NewID("stdio"), Labels: lbl, Door: deploy.DoorStdio}
 	srv, err := tools.New(tools.Config{
 		Service: h.service, Logger: h.log, Version: version, ReadOnly: o.ReadOnly,
 		Caller: func(context.Context) deploy.Caller { return caller },
@@ -101,7 +101,7 @@ func (d *deployCmd) Run(ctx context.Context, o *options, p process) error {
 }
 
 func cliCaller(lbl map[string]string) deploy.Caller {
-	return deploy.Caller{Principal: principal, Scope: "cli", Labels: lbl, Client: "mcp-server deploy"}
+	return deploy.Caller{Principal: principal, Scope: "cli", Labels: lbl, Client: "mcp-server deploy", Door: deploy.DoorCommand}
 }
 
 func refuse(err error) error { return &exitError{code: exitRefused, cause: err} }

@@ -182,7 +182,7 @@ func TestClaimAndNothingLeaks(t *testing.T) {
 	if link == "" {
 		t.Fatal("the page did not lead on")
 	}
-	if st := a.call("status", map[string]any{"session_id": d.SessionID}).Live; st.Sessions[0].Claim != "approved" || st.Sessions[0].Phase != "closed" {
+	if st := a.call("status", map[string]any{"session_id": d.SessionID}).Live; st.Sessions[0].Claim != "opened" || st.Sessions[0].Phase != "closed" {
 		t.Errorf("status: %+v", st)
 	}
 	if out := a.call("deploy_temporary", map[string]any{"files": says("after"), "session_id": d.SessionID}); out.Error.Code != "session_closed" {

@@ -33,6 +33,7 @@ type house struct {
 	cloudAPI deploy.Cloud
 	record   *audit.Log
 	pages    *web.Server
+	hook     *web.Hook // nil: nobody is told elsewhere
 	redactor *deploy.Redactor
 	derive   func(purpose string) ([]byte, error) // keys that all who share the store have
 	log      zerolog.Logger
@@ -94,7 +95,10 @@ func build(ctx context.Context, o *options, p process) (*house, error) {
 	}
 	h.store, h.derive = store, store.DerivedKey
 	h.onClose(store.Close)
-	if h.record, err = newAudit(o, p, store, redactor, logCheckpoints(h.log)); err != nil {
+	if err := h.openHook(o, p); err != nil {
+		return fail(err)
+	}
+	if h.record, err = newAudit(o, p, store, redactor, h.checkpoints()); err != nil {
 		return fail(err)
 	}
 	cloud, edge, err := h.cloud(ctx, o, p, redactor)
@@ -116,11 +120,16 @@ func build(ctx context.Context, o *options, p process) (*house, error) {
 	if err != nil {
 		return fail(err)
 	}
+	rules, err := newGuard(o)
+	if err != nil {
+		return fail(err)
+	}
 	service, err := deploy.New(deploy.Config{
 		Sealer:  sealer,
 		Bundler: bundler, Booter: booter(o, p), Cloud: cloud, Edge: edge, Store: store, Pages: site,
 		Redactor: redactor, Secrets: secrets, ReadOnly: o.ReadOnly, TermsAccepted: o.AcceptTerms,
 		MaxAccounts: o.MaxAccounts, MaxAccountsInAll: o.MaxAccountsInAll,
+		Policy: rules, Scanner: rules, Record: h.record, Notifier: h.notifier(),
 	})
 	if err != nil {
 		return fail(err)

@@ -3,6 +3,7 @@ package cloudflare
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"maps"
 	"sync"
 	"time"
@@ -95,14 +96,19 @@ func (c *Client) repeating(ctx context.Context, t try, once func() (json.RawMess
 }
 
 // after is the error of a call's last try. That it surely had no effect says nothing
-// of an earlier one that may have had: then that one's word counts.
+// of an earlier one that may have had: then that one counts.
 func (f *failure) after(lost *failure) error {
-	if lost == nil || f.reason != ReasonRateLimited && f.reason != ReasonNoConnection {
-		return f.err
+	switch {
+	case lost == nil:
+	case f.reason == ReasonRateLimited:
+		e := *lost.err
+		e.RetryAfter = f.err.RetryAfter
+		return &e
+	case errors.Is(f.err, errUnsent): // its words say best what to do now
+		e := *f.err
+		return e.Caused(lost.err)
 	}
-	e := *lost.err
-	e.RetryAfter = f.err.RetryAfter
-	return &e
+	return f.err
 }
 
 // fits tells whether a pause is worth waiting for, and leaves time to do something.

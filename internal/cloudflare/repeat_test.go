@@ -180,6 +180,9 @@ func TestCircuit(t *testing.T) {
 		if e.RetryAfter <= 0 || e.RetryAfter > 5*time.Second {
 			t.Errorf("again after %s", e.RetryAfter)
 		}
+		if noEffect(e) {
+			t.Error("it says that it had no effect, although a try before may have had")
+		}
 		// Open: nothing goes out, and nothing is written down.
 		b := &book{f: &fake{}} // a server would keep the clock of this test from running
 		err := c.DeleteWorker(deploy.WithJournal(t.Context(), b), account(), worker)
@@ -187,8 +190,7 @@ func TestCircuit(t *testing.T) {
 		if len(b.lines) != 0 || e.RetryAfter <= 0 || !strings.Contains(e.Next, "seconds, then make the same call again") {
 			t.Errorf("%v, %s, %q", b.lines, e.RetryAfter, e.Next)
 		}
-		var none interface{ NoEffect() bool }
-		if !errors.As(err, &none) || !none.NoEffect() {
+		if !noEffect(err) {
 			t.Error("it does not say that it had no effect")
 		}
 		state(cloudflare.CircuitOpen, 3, 3)
@@ -217,6 +219,23 @@ func TestCircuit(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+func noEffect(err error) bool {
+	var none interface{ NoEffect() bool }
+	return errors.As(err, &none) && none.NoEffect()
+}
+
+// TestNoConnection: what never left says so, unless an earlier try did leave.
+func TestNoConnection(t *testing.T) {
+	for first, want := range map[string]bool{"dial": true, "reset": false} {
+		c, _ := played(t, func(cfg *cloudflare.Config) { cfg.RetryWait = time.Nanosecond }, first, "dial")
+		err := c.DeleteWorker(t.Context(), account(), worker)
+		wantError(t, err, deploy.CodeAPIUnreachable, "can't be reached")
+		if noEffect(err) != want {
+			t.Errorf("%s first: no effect: %v", first, noEffect(err))
+		}
+	}
 }
 
 // TestCircuitStaysClosed: what says nothing of the API's health does not open it.

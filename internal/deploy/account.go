@@ -11,21 +11,18 @@ func (r *run) account(ctx context.Context) error {
 		r.acct, r.isNew = r.place.account, false
 		return nil
 	}
-	if err := r.mayMakeAccount(ctx); err != nil {
-		return err
-	}
-	return r.makeAccount(ctx)
-}
-
-// mayMakeAccount is everything that can speak against another account.
-func (r *run) mayMakeAccount(ctx context.Context) error {
 	if err := standsAlone(r.art); err != nil {
 		return err
 	}
 	if err := r.s.termsAccepted(ctx, r.c); err != nil {
 		return err
 	}
-	return r.s.boot(ctx, r.art)
+	return r.onRecord(ctx, ActCreateAccount, func(ctx context.Context) error {
+		if err := r.s.boot(ctx, r.art); err != nil {
+			return err
+		}
+		return r.makeAccount(ctx)
+	})
 }
 
 // makeAccount makes the session's new current account. It is never done twice for one

@@ -13,6 +13,8 @@ type Caller struct {
 	Labels map[string]string
 	// Client is what the MCP client calls itself, e.g. "claude-code 2.1"; untrusted.
 	Client string
+	// Door is how the call came: DoorStdio, DoorHTTP or DoorCommand.
+	Door string
 	// TraceID is the trace that the call belongs to (W3C), 32 hex digits; "" for none.
 	TraceID string
 	// Scopes are what the credential allows; nil is the local user, who may do everything.
@@ -46,6 +48,13 @@ func (c Caller) May(s Scope) bool {
 	}
 	return false
 }
+
+// The doors.
+const (
+	DoorStdio   = "stdio"
+	DoorHTTP    = "http"
+	DoorCommand = "command"
+)
 
 // Expect is what the caller wants the live Worker to answer.
 type Expect struct {
@@ -177,6 +186,8 @@ type DeploymentStatus struct {
 type ClaimRequest struct {
 	SessionID string // empty: the caller's current session
 	Message   string // the agent's words to the human
+	// Withdraw takes the asking back, so that the session can be deployed to again.
+	Withdraw bool
 }
 
 // ClaimResult is what became of the asking.

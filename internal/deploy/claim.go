@@ -11,6 +11,14 @@ const (
 	ClaimApproved ClaimState = "approved"
 	ClaimRefused  ClaimState = "refused"
 	ClaimLapsed   ClaimState = "lapsed"
+	// ClaimWithdrawn: the asking was taken back before a human decided.
+	ClaimWithdrawn ClaimState = "withdrawn"
+	// ClaimOpened: after the yes, the human was led on to Cloudflare's page.
+	ClaimOpened ClaimState = "opened"
+	// ClaimProbablyAdopted: it still served after the account's hour and a margin.
+	ClaimProbablyAdopted ClaimState = "probably_adopted"
+	// ClaimAdopted: a human said that they finished at Cloudflare.
+	ClaimAdopted ClaimState = "adopted"
 )
 
 // Claim is the wish that a human takes the whole account over.
@@ -31,6 +39,47 @@ type Claim struct {
 	DecidedAt time.Time
 	// Browser binds an approval to the browser that gave it (SHA-256 of a cookie).
 	Browser string
+	// DecidedBy is the human, as the channel knows them; never the one who asked.
+	DecidedBy string
+	// Channel is how the human was heard: one of the Channel names.
+	Channel string
+	// Evidence says how its last state is known.
+	Evidence string
+}
+
+// The channels on which a human can be heard.
+const (
+	ChannelPage    = "page"    // the attended page: whoever opens its address on this machine
+	ChannelConsole = "console" // a page behind a login
+	ChannelPasskey = "passkey" // the same, with a touch bound to what is adopted
+	ChannelCommand = "command" // the operator's command, at a terminal
+	ChannelSealed  = "sealed"  // the claim is sealed to a human's key; who opens it decides
+)
+
+// Human is who decides, as a channel knows them.
+type Human struct {
+	Name    string
+	Channel string
+	// Owner is whose credentials the human's are, for four eyes; empty: not known.
+	Owner string
+	// Browser binds a yes to the browser that gave it.
+	Browser string
+}
+
+// ClaimMove is one transition of a claim.
+type ClaimMove struct {
+	ID       string
+	From, To ClaimState
+	By       string
+	Channel  string
+	Browser  string
+	Evidence string
+	At       time.Time
+}
+
+// Given tells whether a human has said yes: the account is theirs to finish with.
+func (s ClaimState) Given() bool {
+	return s == ClaimApproved || s == ClaimOpened || s == ClaimProbablyAdopted || s == ClaimAdopted
 }
 
 // StateAt is the claim's state at now: what nobody decided in time has lapsed.

@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -27,13 +28,17 @@ func (s *Service) RequestClaim(ctx context.Context, c Caller, req ClaimRequest) 
 	}
 	var res *ClaimResult
 	err = s.inTurn(ctx, sessionTurn(sess.ID), s.cfg.TurnWait, func(ctx context.Context, lease *Lease) (err error) {
-		res, err = s.requestClaim(ctx, lease, *sess, req)
+		if req.Withdraw {
+			res, err = s.withdraw(ctx, c, sess)
+			return err
+		}
+		res, err = s.requestClaim(ctx, c, lease, *sess, req)
 		return err
 	})
 	return res, err
 }
 
-func (s *Service) requestClaim(ctx context.Context, lease *Lease, sess Session, req ClaimRequest) (*ClaimResult, error) {
+func (s *Service) requestClaim(ctx context.Context, c Caller, lease *Lease, sess Session, req ClaimRequest) (*ClaimResult, error) {
 	if err := s.lookAfter(ctx, lease, &sess); err != nil {
 		return nil, err
 	}
@@ -44,11 +49,49 @@ func (s *Service) requestClaim(ctx context.Context, lease *Lease, sess Session, 
 	if SealedClaim(acct.ClaimURL) {
 		return nil, errSealed(sess.ID)
 	}
-	claim, err := s.openClaim(ctx, sess, acct, deps, req.Message)
+	claim, err := s.standingClaim(ctx, sess, acct)
 	if err != nil {
 		return nil, err
 	}
+	if claim == nil {
+		if claim, err = s.askToKeep(ctx, c, sess, acct, deps, req.Message); err != nil {
+			return nil, err
+		}
+	}
 	return s.claimResult(ctx, claim, acct)
+}
+
+// askToKeep is the act of asking: decided, recorded, done.
+func (s *Service) askToKeep(ctx context.Context, c Caller, sess Session, acct *Account, deps []Deployment, message string) (*Claim, error) {
+	e := aboutSession(&sess, acct)
+	e.Digest = accountDigest(deps)
+	a, err := s.decide(ctx, ActRequestClaim, c, e, s.claimFacts(ctx, sess, deps))
+	if err != nil {
+		return nil, err
+	}
+	claim, err := s.openClaim(ctx, sess, acct, deps, message)
+	unrecorded := a.end(ctx, err, func(e *Event) {
+		if claim != nil {
+			e.ClaimID = claim.ID
+		}
+	})
+	if err = cmp.Or(err, unrecorded); err != nil {
+		return nil, err
+	}
+	s.notify(NoticeClaimWaiting, s.claimData(claim, &sess))
+	return claim, nil
+}
+
+// claimFacts are the newest deployment's: what a rule about keeping can look at.
+func (s *Service) claimFacts(ctx context.Context, sess Session, deps []Deployment) Facts {
+	if len(deps) == 0 {
+		return Facts{}
+	}
+	a, err := s.cfg.Store.Artifact(ctx, sess.Principal, deps[0].BundleID)
+	if err != nil {
+		return Facts{Worker: WorkerFacts{Name: deps[0].Worker, Digest: deps[0].Digest}}
+	}
+	return Facts{Worker: a.Facts()}
 }
 
 func (s *Service) claimSession(ctx context.Context, c Caller, id string) (*Session, error) {
@@ -84,11 +127,10 @@ func (s *Service) claimable(ctx context.Context, sess Session) (*Account, []Depl
 	if !acct.Usable(s.timeFor(acct), 0) || acct.ClaimURL.Empty() {
 		return nil, nil, s.errExpired(sess.ID, acct)
 	}
-	all, err := s.cfg.Store.Deployments(ctx, sess.ID)
+	deps, err := s.claimDeployments(ctx, &sess, acct)
 	if err != nil {
 		return nil, nil, err
 	}
-	deps := slices.DeleteFunc(all, func(d Deployment) bool { return d.AccountID != acct.ID || d.Serving == ServingFailed })
 	if len(deps) == 0 {
 		return nil, nil, errNothingToClaim(sess.ID)
 	}
@@ -100,21 +142,26 @@ func errNothingToClaim(session string) *Error {
 		"nothing is deployed in session %s, so there is nothing to keep", session)
 }
 
-// openClaim finds the claim that stands, or makes one.
-func (s *Service) openClaim(ctx context.Context, sess Session, acct *Account, deps []Deployment, message string) (*Claim, error) {
+// standingClaim finds the claim that stands on an account; nil: there is none.
+func (s *Service) standingClaim(ctx context.Context, sess Session, acct *Account) (*Claim, error) {
 	claim, err := s.cfg.Store.Claim(ctx, sess.ID)
 	if err != nil {
 		return nil, err
 	}
-	now := s.timeFor(acct)
 	if claim != nil && claim.AccountID == acct.ID {
-		if st := claim.StateAt(now); st == ClaimAwaiting || st == ClaimApproved {
+		if st := claim.StateAt(s.timeFor(acct)); st == ClaimAwaiting || st.Given() {
 			return claim, nil
 		}
 	}
 	if acct.State == AccountClaimed {
 		return nil, s.errExpired(sess.ID, acct)
 	}
+	return nil, nil
+}
+
+// openClaim makes a claim.
+func (s *Service) openClaim(ctx context.Context, sess Session, acct *Account, deps []Deployment, message string) (*Claim, error) {
+	now := s.timeFor(acct)
 	const maxMessage = 1000
 	expires := acct.ExpiresAt
 	if !acct.ClaimExpiresAt.IsZero() && acct.ClaimExpiresAt.Before(expires) {
@@ -138,7 +185,7 @@ func (s *Service) openClaim(ctx context.Context, sess Session, acct *Account, de
 
 // pageURL is where the human decides.
 func (s *Service) pageURL(ctx context.Context, claim *Claim) (string, error) {
-	url, err := s.cfg.Pages.URL(ctx, claim.PageToken)
+	url, err := s.cfg.Pages.URL(ctx, claim)
 	if err != nil {
 		return "", Errorf(CodeNoApproval, "Tell the user that the page for an approval can't be opened; the server's log has the cause.",
 			"there is no way to ask a human from here").Caused(err)
@@ -181,7 +228,7 @@ func (s *Service) claimResult(ctx context.Context, claim *Claim, acct *Account) 
 		Warnings:    endWarnings(acct.Phase(now), minutesLeft(acct, now)),
 		Next:        NextStep{Do: "Relay tell_user to the user, then stop. Do not poll and do not deploy to this session meanwhile."},
 	}
-	if res.Claim == ClaimApproved {
+	if res.Claim.Given() {
 		res.Next = NextStep{Do: "The user has approved already. Stop; nothing more is needed from you."}
 		return res, nil
 	}
@@ -195,15 +242,23 @@ func (s *Service) claimResult(ctx context.Context, claim *Claim, acct *Account) 
 
 // ClaimView is what the human is shown under a page token; CodeSessionNotFound.
 func (s *Service) ClaimView(ctx context.Context, token string) (*ClaimView, error) {
-	claim, sess, acct, err := s.claimByPage(ctx, token)
+	claim, _, _, err := s.claimByPage(ctx, token)
 	if err != nil {
 		return nil, err
 	}
-	deps, err := s.cfg.Store.Deployments(ctx, sess.ID)
+	return s.ClaimViewByID(ctx, claim.ID)
+}
+
+// ClaimViewByID is what a human is shown who may see everybody's; CodeSessionNotFound.
+func (s *Service) ClaimViewByID(ctx context.Context, id string) (*ClaimView, error) {
+	claim, sess, acct, err := s.claimByID(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	deps = slices.DeleteFunc(deps, func(d Deployment) bool { return d.AccountID != acct.ID || d.Serving == ServingFailed })
+	deps, err := s.claimDeployments(ctx, sess, acct)
+	if err != nil {
+		return nil, err
+	}
 	now := s.timeFor(acct)
 	shown := *acct
 	shown.Token, shown.ClaimURL = "", ""
@@ -243,6 +298,11 @@ func (s *Service) claimByPage(ctx context.Context, token string) (*Claim, *Sessi
 	if err != nil {
 		return nil, nil, nil, err
 	}
+	return s.claimParts(ctx, claim)
+}
+
+// claimParts finds what a claim is about.
+func (s *Service) claimParts(ctx context.Context, claim *Claim) (*Claim, *Session, *Account, error) {
 	if claim == nil {
 		return nil, nil, nil, Errorf(CodeSessionNotFound, "Ask the agent to call request_claim again.", "there is no claim under this address")
 	}
@@ -263,64 +323,26 @@ func (s *Service) claimByPage(ctx context.Context, token string) (*Claim, *Sessi
 	return nil, nil, nil, fmt.Errorf("claim %s names an account that is not its session's", claim.ID)
 }
 
-// DecideClaim records the human's decision, once: a second one is CodeSessionClosed,
-// one that came too late CodeSessionExpired. Browser binds an approval to the browser
-// that gave it. With an approval the write use of the account's token ends.
-func (s *Service) DecideClaim(ctx context.Context, token string, approve bool, browser string) (*ClaimView, error) {
-	_, sess, _, err := s.claimByPage(ctx, token)
-	if err != nil {
-		return nil, err
-	}
-	var view *ClaimView
-	err = s.inTurn(ctx, sessionTurn(sess.ID), s.cfg.TurnWait, func(ctx context.Context, _ *Lease) (err error) {
-		view, err = s.decideClaim(ctx, token, approve, browser)
-		return err
-	})
-	return view, err
-}
-
-func (s *Service) decideClaim(ctx context.Context, token string, approve bool, browser string) (*ClaimView, error) {
-	s.askClock(ctx)
-	claim, _, acct, err := s.claimByPage(ctx, token)
-	if err != nil {
-		return nil, err
-	}
-	now := s.timeFor(acct)
-	if claim.StateAt(now) == ClaimLapsed {
-		return nil, Errorf(CodeSessionExpired, "Ask the agent to deploy again; this account is gone.", "the decision came after the account's hour")
-	}
-	to := ClaimRefused
-	if approve {
-		to = ClaimApproved
-	}
-	done, err := s.cfg.Store.DecideClaim(ctx, claim.ID, ClaimAwaiting, to, browser, now.UTC())
-	if err != nil {
-		return nil, err
-	}
-	if !done {
-		return nil, Errorf(CodeSessionClosed, "Nothing more is needed.", "this was decided already")
-	}
-	if approve {
-		given := *acct
-		given.State, given.Token = AccountClaimed, ""
-		if err := s.cfg.Store.SaveAccount(context.WithoutCancel(ctx), given); err != nil {
-			return nil, err
-		}
-	}
-	return s.ClaimView(ctx, token)
-}
-
 // ClaimLink is Cloudflare's claim link, which owns the account: given only after the
 // approval, only to the browser that approved, and only until the link expires.
 func (s *Service) ClaimLink(ctx context.Context, token, browser string) (Secret, error) {
-	claim, _, acct, err := s.claimByPage(ctx, token)
+	claim, _, _, err := s.claimByPage(ctx, token)
+	if err != nil {
+		return "", err
+	}
+	return s.ClaimLinkByID(ctx, claim.ID, browser)
+}
+
+// ClaimLinkByID is ClaimLink for a human who may see everybody's.
+func (s *Service) ClaimLinkByID(ctx context.Context, id, browser string) (Secret, error) {
+	claim, _, acct, err := s.claimByID(ctx, id)
 	if err != nil {
 		return "", err
 	}
 	s.askClock(ctx)
 	now := s.timeFor(acct)
 	switch {
-	case claim.State != ClaimApproved:
+	case !claim.State.Given():
 		return "", Errorf(CodeClaimPending, "Decide on the page first.", "keeping this account has not been approved")
 	case browser == "" || claim.Browser != browser:
 		return "", Errorf(CodeSessionClosed, "Use the browser in which it was approved.", "another browser approved this")

@@ -46,6 +46,9 @@ const (
 	CodeTermsNeeded     Code = "terms_not_accepted"  // a human has not accepted Cloudflare's terms
 	CodeReadOnly        Code = "read_only"           // the operator allows looking only
 	CodeScopeMissing    Code = "scope_missing"       // the caller's credential does not allow it
+	CodePolicyDenied    Code = "policy_denied"       // a rule of the operator's, or a human, said no
+	CodeApprovalNeeded  Code = "approval_needed"     // a rule wants a human's yes first
+	CodeFrozen          Code = "frozen"              // an operator stopped all deployments
 	CodeIdempotency     Code = "idempotency_conflict"
 	CodeBusy            Code = "busy"
 	CodeCancelled       Code = "cancelled"

@@ -24,7 +24,8 @@ const (
 	NoticeFreeze        = "freeze"         // an operator stopped or allowed deployments
 	NoticeAccountLost   = "account_lost"   // the API does not know an account any more
 	NoticeTermsAccepted = "terms_accepted"
-	NoticePruned        = "pruned" // records were kept long enough; Data "indexes" names them
+	NoticePruned        = "pruned"   // records were kept long enough; Data "indexes" names them
+	NoticeApproval      = "approval" // a human decided about an act that a policy asks about
 )
 
 // Event is one record of the audit log. It never holds a secret. Empty members are

@@ -627,7 +627,8 @@ func (b *fakeBooter) Boot(ctx context.Context, _ *deploy.Artifact) error {
 
 type fakePages world
 
-func (p *fakePages) URL(_ context.Context, token deploy.Secret) (string, error) {
+func (p *fakePages) URL(_ context.Context, claim *deploy.Claim) (string, error) {
+	token := claim.PageToken
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.onPage != nil {

@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync"
 	"time"
@@ -131,10 +132,18 @@ func deploymentID(step *Step) string {
 }
 
 // outcome is what an error tells of a step's effect: the API's no is one that had none;
-// no answer, or none that can be read, leaves it open.
+// no answer, or none that can be read, leaves it open, unless the Cloud knows that
+// nothing was sent (an error in its chain has the method NoEffect).
 func outcome(err error) StepState {
 	if err == nil {
 		return StepDone
+	}
+	type unsent interface {
+		error
+		NoEffect() bool
+	}
+	if none, ok := errors.AsType[unsent](err); ok && none.NoEffect() {
+		return StepFailed
 	}
 	switch AsError(err).Code {
 	case CodeAPIUnreachable, CodeAPIBadResponse, CodeCancelled, CodeTimeout, CodeInternal, CodeStore, CodeBusy:

@@ -105,11 +105,14 @@ type Usage struct {
 
 // SessionFilter narrows a list of everybody's sessions, for operators.
 type SessionFilter struct {
+	ID        string
 	Principal string
 	// Label is "key=value" of a trusted label.
 	Label string
 	// Worker and Digest are of any of its deployments.
 	Worker, Digest string
+	// Host and URL are where any of its deployments answers: either of them fits.
+	Host, URL string
 	// Live leaves out sessions without an account in use.
 	Live  bool
 	Limit int // 0: 100
@@ -161,7 +164,9 @@ type Ledger interface {
 type Journal interface {
 	// Begin writes the step down. Where it fails the step must not be taken, and the
 	// error goes to the caller as it is. settle is called once, with what the API calls
-	// the result and the step's error; a failed settling is told by its own error.
+	// the result and the step's error; a failed settling is told by its own error. An error
+	// in the chain of the step's that has a method NoEffect() bool which says true tells
+	// that nothing was sent, whatever its code.
 	Begin(ctx context.Context, kind StepKind, what string) (settle func(ref string, err error) error, err error)
 }
 

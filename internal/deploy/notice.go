@@ -14,11 +14,13 @@ type Notice struct {
 
 // The types of notices.
 const (
-	NoticeClaimWaiting = "claim.waiting"    // a human has been asked to keep an account
-	NoticeClaimDecided = "claim.decided"    // approved, refused, withdrawn or lapsed
-	NoticeExpiring     = "account.expiring" // ten minutes are left
-	NoticeCheckpoint   = "audit.checkpoint" // the audit log's signed head
-	NoticeFrozen       = "operator.freeze"  // deployments were stopped, or allowed again
+	NoticeClaimWaiting = "claim.waiting" // a human has been asked to keep an account
+	NoticeClaimDecided = "claim.decided" // approved, refused, withdrawn or lapsed
+	// NoticeApprovalWaiting: a policy asks a human about an act.
+	NoticeApprovalWaiting = "approval.waiting"
+	NoticeExpiring        = "account.expiring" // ten minutes are left
+	NoticeCheckpoint      = "audit.checkpoint" // the audit log's signed head
+	NoticeFrozen          = "operator.freeze"  // deployments were stopped, or allowed again
 )
 
 // Notifier carries notices out of the process. Notify never blocks and never fails the

@@ -141,6 +141,8 @@ type Edge interface {
 // CodeStore. All methods are safe for concurrent use, also by several processes.
 type Store interface {
 	Ledger
+	Operators
+	Approvals
 
 	// SaveSession inserts or updates a session by ID.
 	SaveSession(ctx context.Context, s Session) error
@@ -180,9 +182,15 @@ type Store interface {
 	Claim(ctx context.Context, sessionID string) (*Claim, error)
 	// ClaimByPage finds a claim by its page token; nil without error when there is none.
 	ClaimByPage(ctx context.Context, pageToken string) (*Claim, error)
-	// DecideClaim moves a claim from one state to another, once: it tells false when the
-	// claim was not in the state from any more. Browser and at are recorded with it.
-	DecideClaim(ctx context.Context, id string, from, to ClaimState, browser string, at time.Time) (bool, error)
+	// MoveClaim moves a claim from one state to another, once: it tells false when the
+	// claim was not in the state From any more. What the move says is kept with it; its
+	// empty members leave what was there. A move out of ClaimAwaiting is the decision.
+	MoveClaim(ctx context.Context, m ClaimMove) (bool, error)
+	// ClaimByID finds a claim; nil without error when there is none.
+	ClaimByID(ctx context.Context, id string) (*Claim, error)
+	// ClaimsIn lists everybody's claims in one of the states that expire before t, oldest
+	// first, at most limit.
+	ClaimsIn(ctx context.Context, t time.Time, limit int, states ...ClaimState) ([]Claim, error)
 
 	// BeginCall reserves an idempotency key of principal for a call with these
 	// arguments. It tells what is known of the key: CallNew (reserved now), CallRunning
@@ -217,7 +225,7 @@ const (
 // Pages tells where a human decides on a claim. It opens the door on first use.
 type Pages interface {
 	// URL is the address of the page for a claim, for the human's browser only.
-	URL(ctx context.Context, pageToken Secret) (string, error)
+	URL(ctx context.Context, claim *Claim) (string, error)
 }
 
 // Stage names a step of a deployment, for progress and stage times.

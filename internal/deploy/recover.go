@@ -46,7 +46,7 @@ func (s *Service) lookAfter(ctx context.Context, lease *Lease, sess *Session) er
 	if err := c.complete(context.WithoutCancel(ctx)); err != nil {
 		return err
 	}
-	return s.endOver(context.WithoutCancel(ctx), c.accounts)
+	return s.endOver(context.WithoutCancel(ctx), sess, c.accounts)
 }
 
 // caretaking looks after one session in one turn.
@@ -235,7 +235,7 @@ func (c *caretaking) complete(ctx context.Context) error {
 func unfinished(deps []Deployment) (at []int) {
 	seen := map[string]bool{}
 	for i, d := range deps {
-		if d.Serving == ServingFailed || seen[d.AccountID+" "+d.Worker] {
+		if d.gone() || seen[d.AccountID+" "+d.Worker] {
 			continue
 		}
 		seen[d.AccountID+" "+d.Worker] = true

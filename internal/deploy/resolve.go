@@ -151,6 +151,10 @@ func (s *Service) standing(sess Session, accounts []Account, steps []Step) (*pla
 		return nil, Errorf(CodeSessionExpired,
 			"Call deploy_temporary without session_id, or with fresh: true, to use a new temporary account.",
 			"session %s lived on another API than the one this server talks to now", sess.ID)
+	case newest.State == AccountDeleted:
+		return nil, Errorf(CodeSessionExpired,
+			"Call deploy_temporary without session_id, or with fresh: true, to use a new temporary account; its URL will be another one.",
+			"what session %s had put up was taken down", sess.ID)
 	case newest.State == AccountLost:
 		return nil, errAccountLost(sess.ID)
 	}
@@ -166,7 +170,7 @@ func (s *Service) frozen(ctx context.Context, sess Session, acct *Account) error
 		return err
 	}
 	return Errorf(CodeClaimPending,
-		"Stop here and wait for the user. Deploying is possible again when the user refuses; status tells.",
+		"Stop here and wait for the user. Deploying is possible again when the user refuses, or when request_claim was called with withdraw: true.",
 		"a human has been asked to keep session %s as it is; nothing is deployed to it meanwhile", sess.ID)
 }
 
@@ -178,7 +182,7 @@ func (s *Service) claimOf(ctx context.Context, sess Session, acct *Account) (Cla
 		return "", err
 	}
 	state := claim.StateAt(s.timeFor(acct))
-	if state == ClaimApproved && acct.State == AccountCurrent {
+	if state.Given() && acct.State == AccountCurrent {
 		acct.State, acct.Token = AccountClaimed, ""
 		return state, s.cfg.Store.SaveAccount(ctx, *acct)
 	}

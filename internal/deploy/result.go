@@ -30,7 +30,7 @@ func endWarnings(p Phase, minutes int) []string {
 }
 
 func minutesLeft(a *Account, now time.Time) int {
-	if a.State == AccountRetired || a.State == AccountExpired || a.State == AccountLost {
+	if a.State == AccountRetired || a.State == AccountExpired || a.State == AccountLost || a.State == AccountDeleted {
 		return 0
 	}
 	return max(0, int(a.ExpiresAt.Sub(now)/time.Minute))

@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"context"
+	"strconv"
 	"sync"
 	"time"
 )
@@ -27,6 +28,9 @@ type run struct {
 	secrets map[string]string
 	// resources are what was found and made for this deployment.
 	resources []Resource
+	// facts and findings are what the policy sees of the artifact.
+	facts    WorkerFacts
+	findings []Finding
 	// kept ends when the artifact is in the store; then errKept tells how that went.
 	kept    *sync.WaitGroup
 	errKept error
@@ -48,7 +52,7 @@ func (s *Service) deploy(ctx context.Context, c Caller, req DeployRequest, call 
 	if err := r.bundle(ctx); err != nil {
 		return nil, err
 	}
-	if err := r.preflight(); err != nil {
+	if err := r.preflight(ctx); err != nil {
 		return nil, err
 	}
 	for left := maxAttempts - 1; ; left-- {
@@ -72,19 +76,52 @@ func (r *run) attempt(ctx context.Context) (err error) {
 		if err := r.reread(ctx); err != nil {
 			return err
 		}
-		defer r.keepArtifact(ctx).Wait()
-		if err := r.account(ctx); err != nil {
-			return err
-		}
-		defer r.closeEvents()
-		if err := r.upload(ctx); err != nil {
-			return r.failed(ctx, err)
-		}
-		r.stage(StageCheck)
-		r.check(ctx)
-		r.stage("")
-		return r.s.saveChecked(context.WithoutCancel(ctx), r.dep)
+		return r.onRecord(ctx, ActDeploy, r.carryOut)
 	})
+}
+
+// carryOut does what was decided.
+func (r *run) carryOut(ctx context.Context) error {
+	defer r.keepArtifact(ctx).Wait()
+	if err := r.account(ctx); err != nil {
+		return err
+	}
+	defer r.closeEvents()
+	if err := r.upload(ctx); err != nil {
+		return r.failed(ctx, err)
+	}
+	r.stage(StageCheck)
+	r.check(ctx)
+	r.stage("")
+	return r.s.saveChecked(context.WithoutCancel(ctx), r.dep)
+}
+
+// onRecord has the policy decide about an act of this run, does it, and puts both on
+// record.
+func (r *run) onRecord(ctx context.Context, kind Act, do func(context.Context) error) error {
+	e := aboutSession(&r.place.session, r.place.account)
+	e.ClaimedLabels = claimed(r.req.RunID, r.req.JobID)
+	e.Worker, e.Digest, e.BundleID = r.art.Name, r.art.Digest, r.art.BundleID()
+	a, err := r.s.decide(ctx, kind, r.c, e, Facts{Fresh: r.req.Fresh, Worker: r.facts, Findings: r.findings})
+	if err != nil {
+		return err
+	}
+	err = do(ctx)
+	unrecorded := a.end(ctx, err, func(e *Event) {
+		if r.acct != nil {
+			e.AccountID, e.AccountName, e.ExpiresAt = r.acct.ID, r.acct.Name, r.acct.ExpiresAt
+		}
+		if kind == ActDeploy {
+			e.DeploymentID, e.VersionID, e.URL = r.dep.ID, r.dep.VersionID, r.dep.URL
+			if c := r.dep.Check; c != nil {
+				e.Data = map[string]string{"serving": r.dep.Serving, "status": strconv.Itoa(c.Status), "version": c.Version}
+			}
+		}
+	})
+	if unrecorded != nil {
+		r.warn = append(r.warn, "The outcome could not be put on record: "+AsError(unrecorded).Message)
+	}
+	return err
 }
 
 // startsOver tells whether to try again: the account turned out to be over, and the
@@ -113,7 +150,7 @@ func (r *run) bundle(ctx context.Context) (err error) {
 }
 
 // preflight refuses what would be refused later, before anything is spent.
-func (r *run) preflight() (err error) {
+func (r *run) preflight(ctx context.Context) (err error) {
 	r.stage(StagePreflight)
 	warnings, err := preflight(r.art)
 	if err != nil {
@@ -123,7 +160,11 @@ func (r *run) preflight() (err error) {
 		return err
 	}
 	r.warn = append(append(append(r.warn, r.art.Warnings...), warnings...), shortSecrets(r.art, r.secrets)...)
-	return nil
+	r.facts = r.art.Facts()
+	if r.s.cfg.Scanner != nil {
+		r.findings, err = r.s.cfg.Scanner.Scan(ctx, r.art)
+	}
+	return err
 }
 
 // reread looks at the session again in its turn: what was seen before may be over by

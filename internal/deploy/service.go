@@ -26,6 +26,14 @@ type Config struct {
 	// Secrets gives the value of a variable that the operator allows secret bindings to
 	// name; allowed tells whether it is on that list. nil: none is.
 	Secrets func(name string) (value string, allowed bool)
+	// Policy decides about acts; nil: everything is allowed but keeping, which a human decides.
+	Policy Policy
+	// Scanner looks for secrets in what would become public; nil: nobody does.
+	Scanner Scanner
+	// Record is the audit log; nil: nothing is recorded.
+	Record Record
+	// Notifier tells people elsewhere; nil: nobody is told.
+	Notifier Notifier
 	// Margin is how much life an account must have left to be used. Default 1 minute.
 	Margin time.Duration
 	// ServeWait bounds the wait until a deployed version serves. Default 25 s: a new
@@ -40,7 +48,13 @@ type Config struct {
 	// MaxAccounts is how many accounts one principal may make in an hour, MaxAccountsInAll
 	// how many all may; 0: as many as the API gives.
 	MaxAccounts, MaxAccountsInAll int
-	Now                           func() time.Time
+	// ClaimLink gives the address, behind a login, at which a claim is decided; nil: there is none.
+	ClaimLink func(claimID string) string
+	// FourEyes refuses a yes by whoever owns the agent that asked, compared by owner.
+	FourEyes bool
+	// Channels are those on which a yes counts; nil: all.
+	Channels []string
+	Now      func() time.Time
 }
 
 // Service is the one road that every door and command takes.
@@ -82,7 +96,11 @@ func (s *Service) Terms() string { return termsText }
 
 // AcceptTerms records that a human accepted them; by is "setup", "flag" or "elicitation".
 func (s *Service) AcceptTerms(ctx context.Context, c Caller, by string) error {
-	return s.cfg.Store.AcceptTerms(ctx, Acceptance{Principal: c.Principal, By: by, Text: termsText, At: s.cfg.Now()})
+	err := s.cfg.Store.AcceptTerms(ctx, Acceptance{Principal: c.Principal, By: by, Text: termsText, At: s.cfg.Now()})
+	if err != nil {
+		return err
+	}
+	return s.notice(ctx, NoticeTermsAccepted, Event{Principal: c.Principal, Client: c.Client, Door: c.Door, Data: map[string]string{"by": by}})
 }
 
 // Bundle turns a source into an artifact and keeps it for the caller.

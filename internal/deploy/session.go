@@ -37,6 +37,7 @@ const (
 	AccountExpired AccountState = "expired" // its hour is over
 	AccountClaimed AccountState = "claimed" // approved for adoption by a human
 	AccountLost    AccountState = "lost"    // the API does not know it any more
+	AccountDeleted AccountState = "deleted" // everything on it was taken down
 )
 
 // Usable tells whether the account may still be used at now for something that
@@ -62,7 +63,7 @@ const expiringFrom = 10 * time.Minute
 // Phase tells the account's phase at now.
 func (a *Account) Phase(now time.Time) Phase {
 	switch {
-	case a.State == AccountClaimed || a.State == AccountRetired:
+	case a.State == AccountClaimed || a.State == AccountRetired || a.State == AccountDeleted:
 		return PhaseClosed
 	case a.State != AccountCurrent || !now.Before(a.ExpiresAt):
 		return PhaseExpired
@@ -109,6 +110,9 @@ type Deployment struct {
 	Serving string
 }
 
+// gone tells whether it serves nothing for good: it never came to be, or was taken down.
+func (d *Deployment) gone() bool { return d.Serving == ServingFailed || d.Serving == ServingDeleted }
+
 // confirmed tells whether its version was seen to serve.
 func (d *Deployment) confirmed() bool { return d.Check != nil && d.Check.Version == VersionConfirmed }
 
@@ -137,6 +141,8 @@ const (
 	ServingYes    = "yes"
 	ServingNotYet = "not_yet"
 	ServingFailed = "failed" // it never came to be: the API has no such version
+	// ServingDeleted: it was taken down.
+	ServingDeleted = "deleted"
 )
 
 // Acceptance is the record that a human accepted Cloudflare's terms.

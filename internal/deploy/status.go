@@ -179,7 +179,7 @@ func statusNext(st *SessionStatus) NextStep {
 	switch {
 	case st.Claim == string(ClaimAwaiting):
 		return NextStep{Do: "A human has been asked to keep this account. Stop and wait for the user; do not poll."}
-	case st.Claim == string(ClaimApproved):
+	case ClaimState(st.Claim).Given():
 		return NextStep{Do: "The user approved keeping the account; it is theirs once they finish at Cloudflare. Deploy elsewhere with fresh: true.", Tool: "deploy_temporary", Args: map[string]any{"session_id": st.SessionID, "fresh": true}}
 	case st.Phase == PhaseClosed || st.Phase == PhaseExpired:
 		next := NextStep{Do: "This account is over. To put it live again, on a new account and URL, deploy again.", Tool: "deploy_temporary", Args: map[string]any{}}
@@ -204,7 +204,7 @@ func (s *Service) deploymentStatus(ctx context.Context, sess Session, acct *Acco
 	out := []DeploymentStatus{}
 	seen := map[string]bool{}
 	for _, d := range deps {
-		if d.AccountID != acct.ID || seen[d.Worker] || d.Serving == ServingFailed {
+		if d.AccountID != acct.ID || seen[d.Worker] || d.gone() {
 			continue
 		}
 		seen[d.Worker] = true

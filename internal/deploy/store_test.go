@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -24,6 +25,8 @@ type memStore struct {
 	leases    map[string]deploy.Lease
 	fence     int64
 	steps     []deploy.Step
+	approvals []deploy.Approval
+	freeze    *deploy.Freeze
 	// fail, where set, is asked before each operation by its name.
 	fail func(op string) error
 	// finished counts FinishCall by whether a result was kept.
@@ -271,20 +274,149 @@ func (m *memStore) ClaimByPage(ctx context.Context, pageToken string) (*deploy.C
 	return nil, nil
 }
 
-func (m *memStore) DecideClaim(ctx context.Context, id string, from, to deploy.ClaimState, browser string, at time.Time) (bool, error) {
+func (m *memStore) MoveClaim(ctx context.Context, v deploy.ClaimMove) (bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := m.begin(ctx, "DecideClaim"); err != nil {
+	if err := m.begin(ctx, "MoveClaim"); err != nil {
 		return false, err
 	}
 	for i := range m.claims {
 		c := &m.claims[i]
-		if c.ID == id && c.State == from {
-			c.State, c.Browser, c.DecidedAt = to, browser, at
+		if c.ID != v.ID || c.State != v.From {
+			continue
+		}
+		c.State = v.To
+		c.Browser, c.DecidedBy = cmp.Or(v.Browser, c.Browser), cmp.Or(v.By, c.DecidedBy)
+		c.Channel, c.Evidence = cmp.Or(v.Channel, c.Channel), cmp.Or(v.Evidence, c.Evidence)
+		if v.From == deploy.ClaimAwaiting {
+			c.DecidedAt = v.At
+		}
+		return true, nil
+	}
+	return false, nil
+}
+
+func (m *memStore) ClaimByID(ctx context.Context, id string) (*deploy.Claim, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.begin(ctx, "ClaimByID"); err != nil {
+		return nil, err
+	}
+	for _, c := range m.claims {
+		if c.ID == id {
+			return &c, nil
+		}
+	}
+	return nil, nil
+}
+
+func (m *memStore) ClaimsIn(ctx context.Context, t time.Time, limit int, states ...deploy.ClaimState) ([]deploy.Claim, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.begin(ctx, "ClaimsIn"); err != nil {
+		return nil, err
+	}
+	var out []deploy.Claim
+	for _, c := range m.claims {
+		if slices.Contains(states, c.State) && c.ExpiresAt.Before(t) {
+			out = append(out, c)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b deploy.Claim) int { return a.ExpiresAt.Compare(b.ExpiresAt) })
+	return out[:min(limit, len(out))], nil
+}
+
+func (m *memStore) SaveApproval(ctx context.Context, a deploy.Approval) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.begin(ctx, "SaveApproval"); err != nil {
+		return err
+	}
+	m.approvals = append(m.approvals, a)
+	return nil
+}
+
+func (m *memStore) ApprovalFor(ctx context.Context, principal string, act deploy.Act, digest string) (*deploy.Approval, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.begin(ctx, "ApprovalFor"); err != nil {
+		return nil, err
+	}
+	for _, a := range slices.Backward(m.approvals) {
+		if a.Principal == principal && a.Act == act && a.Digest == digest {
+			return &a, nil
+		}
+	}
+	return nil, nil
+}
+
+func (m *memStore) Approvals(ctx context.Context, state deploy.ApprovalState, limit int) ([]deploy.Approval, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.begin(ctx, "Approvals"); err != nil {
+		return nil, err
+	}
+	var out []deploy.Approval
+	for _, a := range slices.Backward(m.approvals) {
+		if (state == "" || a.State == state) && len(out) < limit {
+			out = append(out, a)
+		}
+	}
+	return out, nil
+}
+
+func (m *memStore) DecideApproval(ctx context.Context, id string, from, to deploy.ApprovalState, by string, at time.Time) (bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.begin(ctx, "DecideApproval"); err != nil {
+		return false, err
+	}
+	for i := range m.approvals {
+		if a := &m.approvals[i]; a.ID == id && a.State == from {
+			a.State, a.By, a.DecidedAt = to, by, at
 			return true, nil
 		}
 	}
 	return false, nil
+}
+
+func (m *memStore) SessionsWhere(ctx context.Context, f deploy.SessionFilter) ([]deploy.Session, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.begin(ctx, "SessionsWhere"); err != nil {
+		return nil, err
+	}
+	key, value, _ := strings.Cut(f.Label, "=")
+	var out []deploy.Session
+	for _, s := range slices.Backward(m.sessions) {
+		has := func(d deploy.Deployment) bool {
+			return d.SessionID == s.ID && (f.Worker == "" || d.Worker == f.Worker) && (f.Digest == "" || d.Digest == f.Digest)
+		}
+		live := func(a deploy.Account) bool { return a.SessionID == s.ID && a.State == deploy.AccountCurrent }
+		switch {
+		case f.ID != "" && s.ID != f.ID, f.Principal != "" && s.Principal != f.Principal, f.Label != "" && s.Labels[key] != value,
+			(f.Worker != "" || f.Digest != "") && !slices.ContainsFunc(m.deps, has), f.Live && !slices.ContainsFunc(m.accounts, live):
+			continue
+		}
+		out = append(out, s)
+	}
+	return out, nil
+}
+
+func (m *memStore) SetFreeze(ctx context.Context, f *deploy.Freeze) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.begin(ctx, "SetFreeze"); err != nil {
+		return err
+	}
+	m.freeze = f
+	return nil
+}
+
+func (m *memStore) Freeze(ctx context.Context) (*deploy.Freeze, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.freeze, m.begin(ctx, "Freeze")
 }
 
 // callLease is how long a call that is not renewed holds its key.

@@ -59,6 +59,7 @@ func (s *Service) sweep(ctx context.Context, _ *Lease) error {
 	for i := range left {
 		errs = append(errs, s.tend(ctx, &left[i]))
 	}
+	errs = append(errs, s.settleClaims(ctx))
 	if p, ok := s.cfg.Store.(Pruner); ok {
 		errs = append(errs, p.Prune(ctx, s.cfg.Now()))
 	}
@@ -113,7 +114,7 @@ func (s *Service) toEnd(a *Account) bool {
 }
 
 // endOver writes down which accounts are over, and wipes what could act on them.
-func (s *Service) endOver(ctx context.Context, accounts []Account) error {
+func (s *Service) endOver(ctx context.Context, sess *Session, accounts []Account) error {
 	for i := range accounts {
 		a := &accounts[i]
 		if !s.toEnd(a) {
@@ -127,6 +128,14 @@ func (s *Service) endOver(ctx context.Context, accounts []Account) error {
 			return err
 		}
 		a.State, a.Token, a.ClaimURL = state, "", ""
+		if state != AccountExpired {
+			continue // its end is on record already; only secrets were left
+		}
+		e := aboutSession(sess, a)
+		e.Principal, e.Labels = sess.Principal, sess.Labels
+		if err := s.notice(ctx, NoticeExpired, e); err != nil {
+			return err
+		}
 	}
 	return nil
 }

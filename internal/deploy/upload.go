@@ -185,7 +185,7 @@ func (r *run) previous(ctx context.Context) error {
 	}
 	for i := range deps {
 		switch d := &deps[i]; {
-		case d.AccountID != r.acct.ID || d.Worker != r.art.Name || d.Serving == ServingFailed:
+		case d.AccountID != r.acct.ID || d.Worker != r.art.Name || d.gone():
 		case r.prev == nil:
 			r.prev = d
 		default:

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/hourglass-mcp/hourglass/internal/deploy"
@@ -29,21 +30,26 @@ func (s *Store) SaveClaim(ctx context.Context, c deploy.Claim) error {
 	}
 	token := s.seal.seal([]byte(c.PageToken.Reveal()), place("claims", "page_token", c.ID))
 	_, err := s.exec(ctx, `INSERT INTO claims (id, session_id, account_id, principal, page_hash, page_token, state, message, digest,
-			asked_at, expires_at, decided_at, browser, added)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, (SELECT COALESCE(MAX(added), 0) + 1 FROM claims WHERE session_id = $14))`,
+			asked_at, expires_at, decided_at, browser, decided_by, channel, evidence, added)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
+			(SELECT COALESCE(MAX(added), 0) + 1 FROM claims WHERE session_id = $17))`,
 		c.ID, c.SessionID, c.AccountID, c.Principal, hash(c.PageToken.Reveal()), token, string(c.State), clean(c.Message), c.Digest,
-		millis(c.AskedAt), millis(c.ExpiresAt), millis(c.DecidedAt), c.Browser, c.SessionID)
+		millis(c.AskedAt), millis(c.ExpiresAt), millis(c.DecidedAt), c.Browser, c.DecidedBy, c.Channel, c.Evidence, c.SessionID)
 	return err
 }
 
-func (s *Store) claim(ctx context.Context, query string, args ...any) (*deploy.Claim, error) {
-	var found *deploy.Claim
+const claimColumns = `SELECT id, session_id, account_id, principal, page_token, state, message, digest, asked_at, expires_at, decided_at, browser,
+		decided_by, channel, evidence FROM claims `
+
+func (s *Store) claims(ctx context.Context, query string, args ...any) ([]deploy.Claim, error) {
+	var found []deploy.Claim
 	err := s.query(ctx, func(r *sql.Rows) error {
 		var c deploy.Claim
 		var token []byte
 		var state string
 		var asked, expires, decided int64
-		err := r.Scan(&c.ID, &c.SessionID, &c.AccountID, &c.Principal, &token, &state, &c.Message, &c.Digest, &asked, &expires, &decided, &c.Browser)
+		err := r.Scan(&c.ID, &c.SessionID, &c.AccountID, &c.Principal, &token, &state, &c.Message, &c.Digest, &asked, &expires, &decided, &c.Browser,
+			&c.DecidedBy, &c.Channel, &c.Evidence)
 		if err != nil {
 			return err
 		}
@@ -53,11 +59,18 @@ func (s *Store) claim(ctx context.Context, query string, args ...any) (*deploy.C
 		}
 		c.PageToken, c.State = deploy.Secret(plain), deploy.ClaimState(state)
 		c.AskedAt, c.ExpiresAt, c.DecidedAt = moment(asked), moment(expires), moment(decided)
-		found = &c
+		found = append(found, c)
 		return nil
-	}, `SELECT id, session_id, account_id, principal, page_token, state, message, digest, asked_at, expires_at, decided_at, browser
-		FROM claims `+query, args...)
+	}, claimColumns+query, args...)
 	return found, err
+}
+
+func (s *Store) claim(ctx context.Context, query string, args ...any) (*deploy.Claim, error) {
+	found, err := s.claims(ctx, query, args...)
+	if err != nil || len(found) == 0 {
+		return nil, err
+	}
+	return &found[0], nil
 }
 
 // Claim implements deploy.Store.
@@ -70,10 +83,40 @@ func (s *Store) ClaimByPage(ctx context.Context, pageToken string) (*deploy.Clai
 	return s.claim(ctx, "WHERE page_hash = $1", hash(pageToken))
 }
 
-// DecideClaim implements deploy.Store.
-func (s *Store) DecideClaim(ctx context.Context, id string, from, to deploy.ClaimState, browser string, at time.Time) (bool, error) {
-	n, err := s.exec(ctx, "UPDATE claims SET state = $1, browser = $2, decided_at = $3 WHERE id = $4 AND state = $5",
-		string(to), browser, millis(at), id, string(from))
+// ClaimByID implements deploy.Store.
+func (s *Store) ClaimByID(ctx context.Context, id string) (*deploy.Claim, error) {
+	if !plain(id) {
+		return nil, nil
+	}
+	return s.claim(ctx, "WHERE id = $1", id)
+}
+
+// ClaimsIn implements deploy.Store.
+func (s *Store) ClaimsIn(ctx context.Context, t time.Time, limit int, states ...deploy.ClaimState) ([]deploy.Claim, error) {
+	if len(states) == 0 {
+		return nil, nil
+	}
+	args := []any{millis(t)}
+	var in []string
+	for _, st := range states {
+		args = append(args, string(st))
+		in = append(in, fmt.Sprintf("$%d", len(args)))
+	}
+	args = append(args, limit)
+	return s.claims(ctx, fmt.Sprintf("WHERE expires_at < $1 AND state IN (%s) ORDER BY expires_at, id LIMIT $%d", strings.Join(in, ", "), len(args)), args...)
+}
+
+// MoveClaim implements deploy.Store.
+func (s *Store) MoveClaim(ctx context.Context, m deploy.ClaimMove) (bool, error) {
+	n, err := s.exec(ctx, `UPDATE claims SET state = $1,
+			browser = CASE WHEN $2 = '' THEN browser ELSE $3 END,
+			decided_by = CASE WHEN $4 = '' THEN decided_by ELSE $5 END,
+			channel = CASE WHEN $6 = '' THEN channel ELSE $7 END,
+			evidence = CASE WHEN $8 = '' THEN evidence ELSE $9 END,
+			decided_at = CASE WHEN decided_at <> 0 THEN decided_at ELSE $10 END
+		WHERE id = $11 AND state = $12`,
+		string(m.To), m.Browser, m.Browser, clean(m.By), clean(m.By), m.Channel, m.Channel, clean(m.Evidence), clean(m.Evidence),
+		millis(m.At), m.ID, string(m.From))
 	return n == 1, err
 }
 

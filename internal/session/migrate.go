@@ -12,7 +12,7 @@ import (
 var migrations embed.FS
 
 // schemaVersion is the newest migration.
-const schemaVersion = 3
+const schemaVersion = 4
 
 var blob = regexp.MustCompile(`\bBLOB\b`)
 

@@ -25,6 +25,12 @@ func (s *Store) SessionsWhere(ctx context.Context, f deploy.SessionFilter) ([]de
 	if f.Principal != "" {
 		and("sessions.principal = ?", f.Principal)
 	}
+	if f.ID != "" {
+		and("sessions.id = ?", f.ID)
+	}
+	if f.Host != "" || f.URL != "" {
+		and("EXISTS (SELECT 1 FROM deployments AS d WHERE d.session_id = sessions.id AND (d.host <> '' AND d.host = ? OR d.url <> '' AND d.url = ?))", f.Host, f.URL)
+	}
 	switch {
 	case f.Worker != "" && f.Digest != "":
 		and("EXISTS (SELECT 1 FROM deployments AS d WHERE d.session_id = sessions.id AND d.worker = ? AND d.digest = ?)", f.Worker, f.Digest)

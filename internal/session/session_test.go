@@ -224,7 +224,7 @@ func suite(t *testing.T, fresh func(t *testing.T) *session.Store) {
 		for i := range 8 {
 			wg.Go(func() {
 				to := []deploy.ClaimState{deploy.ClaimApproved, deploy.ClaimRefused}[i%2]
-				ok, err := s.DecideClaim(ctx, "c_1", deploy.ClaimAwaiting, to, fmt.Sprint("browser", i), at(3))
+				ok, err := s.MoveClaim(ctx, deploy.ClaimMove{ID: "c_1", From: deploy.ClaimAwaiting, To: to, Browser: fmt.Sprint("browser", i), By: "ann", Channel: deploy.ChannelPage, At: at(3)})
 				mu.Lock()
 				defer mu.Unlock()
 				if err != nil {
@@ -241,6 +241,79 @@ func suite(t *testing.T, fresh func(t *testing.T) *session.Store) {
 		if won != 1 || got.State == deploy.ClaimAwaiting || got.Browser == "" || !got.DecidedAt.Equal(at(3)) {
 			t.Errorf("%d won: %+v", won, got)
 		}
+		// A later move keeps what it does not say.
+		moved, err := s.MoveClaim(ctx, deploy.ClaimMove{ID: "c_1", From: got.State, To: deploy.ClaimAdopted, Evidence: "seen", At: at(9)})
+		must(t, err)
+		byID, err := s.ClaimByID(ctx, "c_1")
+		must(t, err)
+		want := *got
+		want.State, want.Evidence = deploy.ClaimAdopted, "seen"
+		if same(t, *byID, want); !moved || want.DecidedBy != "ann" || want.Channel != deploy.ChannelPage {
+			t.Errorf("moved %v: %+v", moved, byID)
+		}
+		for _, id := range []string{"c_none", "", "'; --"} {
+			if none, err := s.ClaimByID(ctx, id); err != nil || none != nil {
+				t.Errorf("%q: %v %v", id, none, err)
+			}
+		}
+		late := c
+		late.ID, late.PageToken, late.ExpiresAt = "c_2", "OTHERTOKEN", at(50)
+		must(t, s.SaveClaim(ctx, late))
+		for _, q := range []struct {
+			before int64
+			states []deploy.ClaimState
+			want   string
+		}{
+			{51, []deploy.ClaimState{deploy.ClaimAwaiting}, "c_2"},
+			{50, []deploy.ClaimState{deploy.ClaimAwaiting}, ""},
+			{51, []deploy.ClaimState{deploy.ClaimAdopted, deploy.ClaimAwaiting}, "c_1 c_2"},
+			{51, nil, ""},
+		} {
+			found, err := s.ClaimsIn(ctx, at(q.before), 10, q.states...)
+			must(t, err)
+			var ids []string
+			for _, f := range found {
+				ids = append(ids, f.ID)
+			}
+			if got := strings.Join(ids, " "); got != q.want {
+				t.Errorf("before %d in %v: %q, want %q", q.before, q.states, got, q.want)
+			}
+		}
+	})
+	t.Run("approvals", func(t *testing.T) {
+		s, ctx := fresh(t), t.Context()
+		a := deploy.Approval{
+			ID: "ap_1", Principal: "me", Act: deploy.ActDeploy, SessionID: "s_a", Worker: "w", Digest: "d", Labels: map[string]string{"team": "web"},
+			Reasons: []deploy.Reason{{Rule: "r", Verdict: deploy.Ask, Message: "m"}}, State: deploy.ApprovalWaiting, AskedAt: at(1), ExpiresAt: at(100),
+		}
+		must(t, s.SaveApproval(ctx, a))
+		newer := a
+		newer.ID, newer.AskedAt = "ap_2", at(1)
+		must(t, s.SaveApproval(ctx, newer))
+		got, err := s.ApprovalFor(ctx, "me", deploy.ActDeploy, "d")
+		must(t, err)
+		same(t, *got, newer)
+		for _, q := range []struct {
+			who, digest string
+			act         deploy.Act
+		}{{"you", "d", deploy.ActDeploy}, {"me", "e", deploy.ActDeploy}, {"me", "d", deploy.ActTeardown}} {
+			if none, err := s.ApprovalFor(ctx, q.who, q.act, q.digest); err != nil || none != nil {
+				t.Errorf("%v: %v %v", q, none, err)
+			}
+		}
+		for i, want := range []bool{true, false} {
+			ok, err := s.DecideApproval(ctx, "ap_2", deploy.ApprovalWaiting, deploy.ApprovalGiven, "ann", at(5))
+			if err != nil || ok != want {
+				t.Errorf("decision %d: %v %v", i, ok, err)
+			}
+		}
+		waiting, err := s.Approvals(ctx, deploy.ApprovalWaiting, 10)
+		must(t, err)
+		same(t, waiting, []deploy.Approval{a})
+		newer.State, newer.By, newer.DecidedAt = deploy.ApprovalGiven, "ann", at(5)
+		all, err := s.Approvals(ctx, "", 10)
+		must(t, err)
+		same(t, all, []deploy.Approval{newer, a})
 	})
 	t.Run("calls", func(t *testing.T) {
 		s, ctx := fresh(t), t.Context()

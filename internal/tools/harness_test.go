@@ -76,6 +76,19 @@ func (f *fakeService) RequestClaim(ctx context.Context, c deploy.Caller, req dep
 	return f.claim(ctx, req)
 }
 
+// Teardown takes down what it is told of, and says what it can't.
+func (f *fakeService) Teardown(_ context.Context, c deploy.Caller, req deploy.TeardownRequest) (*deploy.TeardownResult, error) {
+	f.saw(c)
+	if req.DeploymentID == "d_none" {
+		return nil, deploy.Errorf(deploy.CodeSessionNotFound, "Call status.", "there is no deployment d_none")
+	}
+	return &deploy.TeardownResult{
+		SessionID: "s_ab3kq7mz2xw5yt4rn6pv8cj9dh", Deleted: []string{"worker hello", "kv_namespace hello-cache"},
+		NotUndone: []string{"d1 hello-db: the API can't be reached"}, Closed: req.DeploymentID == "",
+		Next: deploy.NextStep{Do: "Call teardown again in a minute.", Tool: "teardown"},
+	}, nil
+}
+
 func (f *fakeService) Terms() string { return "Making an account means accepting the terms." }
 
 func (f *fakeService) AcceptTerms(_ context.Context, _ deploy.Caller, by string) error {

@@ -15,10 +15,11 @@ import (
 type claimInput struct {
 	SessionID string `json:"session_id,omitempty" desc:"Default: your current session"`
 	Message   string `json:"message,omitempty" desc:"To the human: what this is, why keep it"`
+	Withdraw  bool   `json:"withdraw,omitempty" desc:"Take the asking back, to deploy again"`
 }
 
 type claimOutput struct {
-	Claim       string    `json:"claim" enum:"awaiting_human,approved,refused,lapsed"`
+	Claim       string    `json:"claim" enum:"awaiting_human,approved,opened,probably_adopted,adopted,refused,withdrawn,lapsed"`
 	SessionID   string    `json:"session_id"`
 	TellUser    string    `json:"tell_user" desc:"Relay it word for word"`
 	Next        nextRow   `json:"next" schema:"loose"`
@@ -35,13 +36,13 @@ func claimTool(svc Service) tool[claimInput, *claimOutput] {
 		name: "request_claim", title: "Ask a human to keep the account",
 		description: "Ask a human to take over the temporary account, with everything on it, before it is deleted. " +
 			"Call it only when the user wants to keep what works. Returns at once: relay tell_user, then stop; do not poll. " +
-			"Deploys to the session are frozen until the human decides. " +
+			"Deploys to the session are frozen until the human decides, or until withdraw. " +
 			"Cloudflare's claim URL is for the human alone: never ask for it or look for it.",
 		scope: deploy.ScopeDeploy,
 		hints: hints{idempotent: true, openWorld: true},
 		run: func(ctx context.Context, c *call, in claimInput) (*claimOutput, error) {
 			c.about(in.SessionID, "", "")
-			res, err := svc.RequestClaim(ctx, c.caller, deploy.ClaimRequest{SessionID: in.SessionID, Message: in.Message})
+			res, err := svc.RequestClaim(ctx, c.caller, deploy.ClaimRequest{SessionID: in.SessionID, Message: in.Message, Withdraw: in.Withdraw})
 			if err != nil {
 				return nil, err
 			}
@@ -63,7 +64,9 @@ func claimTool(svc Service) tool[claimInput, *claimOutput] {
 func (c *call) tellUser(ctx context.Context, res *deploy.ClaimResult) (string, error) {
 	until := res.ExpiresAt.UTC().Format("15:04 UTC")
 	switch {
-	case res.Claim == deploy.ClaimApproved:
+	case res.Claim == deploy.ClaimWithdrawn:
+		return "The request to keep this account was taken back. It is deleted at " + until + " unless you are asked again and say yes.", nil
+	case res.Claim.Given():
 		return "You have approved keeping this account already. If you have not finished at Cloudflare, open the approval page again in the same browser before " + until + ".", nil
 	case res.Claim != deploy.ClaimAwaiting || res.PageURL == "":
 		return "The request to keep this account is over (" + string(res.Claim) + "). Tell me if you want to be asked again.", nil

@@ -29,7 +29,7 @@ type sessionRow struct {
 	ExpiresAt       time.Time       `json:"expires_at,omitzero"`
 	MinutesLeft     int             `json:"minutes_left"`
 	Phase           string          `json:"phase" enum:"live,expiring,expired,closed"`
-	Claim           string          `json:"claim,omitempty" enum:"awaiting_human,approved,refused,lapsed"`
+	Claim           string          `json:"claim,omitempty" enum:"awaiting_human,approved,opened,probably_adopted,adopted,refused,withdrawn,lapsed"`
 	Deployments     []deploymentRow `json:"deployments"`
 	RetiredAccounts int             `json:"retired_accounts,omitempty"`
 	Steps           []stepRow       `json:"steps,omitempty" schema:"loose"`

@@ -19,6 +19,7 @@ func CallerFrom(ctx context.Context) deploy.Caller {
 }
 
 func withIdentity(ctx context.Context, id *identity) context.Context {
+	id.caller.Door = deploy.DoorHTTP
 	return context.WithValue(ctx, callerKey{}, id)
 }
 

@@ -87,7 +87,7 @@ func (p *claimPages) show(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	data := newPage(view, token)
-	if view.State == deploy.ClaimApproved {
+	if view.State.Given() {
 		data.Mine = p.mayGoOn(r, token)
 		// Straight on after the decision, but not when somebody comes back to the page:
 		// the browser's way back would lead forward again.
@@ -169,7 +169,7 @@ func (p *claimPages) again(w http.ResponseWriter, r *http.Request, token string,
 	}
 	data := newPage(view, token)
 	data.Late = true
-	data.Mine = view.State == deploy.ClaimApproved && p.mayGoOn(r, token)
+	data.Mine = view.State.Given() && p.mayGoOn(r, token)
 	p.render(w, status, data)
 }
 
@@ -189,7 +189,8 @@ func (p *claimPages) fromPage(r *http.Request) error {
 // until the link is over.
 func (p *claimPages) goOn(w http.ResponseWriter, r *http.Request) {
 	token := r.PathValue("token")
-	if _, err := p.view(r.Context(), token); err != nil {
+	view, err := p.view(r.Context(), token)
+	if err != nil {
 		p.fail(w, err)
 		return
 	}
@@ -200,6 +201,10 @@ func (p *claimPages) goOn(w http.ResponseWriter, r *http.Request) {
 	}
 	if !goodLink(link.Reveal()) {
 		p.problem(w, http.StatusBadGateway, "No way on", "The claim link is not one that a browser should open.")
+		return
+	}
+	if err := p.service.Opened(r.Context(), view.Claim.ID, ""); err != nil {
+		p.fail(w, err) // what can't be recorded is not done
 		return
 	}
 	// Not http.Redirect, which would write the link into a page too.

@@ -105,10 +105,13 @@ func titleOf(s deploy.ClaimState) string {
 	switch s {
 	case deploy.ClaimAwaiting:
 		return "Keep this temporary account?"
-	case deploy.ClaimApproved:
+	case deploy.ClaimApproved, deploy.ClaimOpened, deploy.ClaimProbablyAdopted, deploy.ClaimAdopted:
 		return "You said yes"
 	case deploy.ClaimRefused:
 		return "You said no"
+	case deploy.ClaimWithdrawn:
+		return "Taken back"
+	case deploy.ClaimLapsed:
 	}
 	return "Too late"
 }

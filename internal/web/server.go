@@ -26,6 +26,8 @@ type Service interface {
 	DecideClaim(ctx context.Context, token string, approve bool, browser string) (*deploy.ClaimView, error)
 	// ClaimLink is Cloudflare's claim link, after a yes and only for that browser.
 	ClaimLink(ctx context.Context, token, browser string) (deploy.Secret, error)
+	// Opened records that a human was led on to Cloudflare's page; only the first time counts.
+	Opened(ctx context.Context, claimID, by string) error
 }
 
 // Config is what a Server needs.
@@ -81,7 +83,8 @@ func (s *Server) Bind(svc Service) {
 }
 
 // URL is the address of the page under a claim's token. The first call opens the door.
-func (s *Server) URL(ctx context.Context, pageToken deploy.Secret) (string, error) {
+func (s *Server) URL(ctx context.Context, claim *deploy.Claim) (string, error) {
+	pageToken := claim.PageToken
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {

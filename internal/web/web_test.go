@@ -101,7 +101,7 @@ func (c *claims) ClaimLink(_ context.Context, _, browser string) (deploy.Secret,
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case c.view.State != deploy.ClaimApproved:
+	case !c.view.State.Given():
 		return "", deploy.Errorf(deploy.CodeClaimPending, "Decide.", "not approved")
 	case browser == "" || browser != c.browser:
 		return "", deploy.Errorf(deploy.CodeSessionClosed, "Other browser.", "another browser")
@@ -109,6 +109,15 @@ func (c *claims) ClaimLink(_ context.Context, _, browser string) (deploy.Secret,
 		return "", deploy.Errorf(deploy.CodeSessionExpired, "Over.", "over")
 	}
 	return deploy.Secret(c.link), nil
+}
+
+func (c *claims) Opened(context.Context, string, string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.view.State == deploy.ClaimApproved {
+		c.view.State = deploy.ClaimOpened
+	}
+	return c.fail
 }
 
 func (c *claims) set(f func(*claims)) {
@@ -141,7 +150,7 @@ func open(t *testing.T) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if h.url, err = h.URL(t.Context(), token); err != nil {
+	if h.url, err = h.URL(t.Context(), &deploy.Claim{PageToken: token}); err != nil {
 		t.Fatal(err)
 	}
 	if h.base, err = url.Parse(h.url); err != nil {
@@ -512,7 +521,7 @@ func TestAddress(t *testing.T) {
 	if h.base.Hostname() != "localhost" {
 		t.Errorf("the host is %q", h.base.Hostname())
 	}
-	again, err := h.URL(t.Context(), token)
+	again, err := h.URL(t.Context(), &deploy.Claim{PageToken: token})
 	if err != nil || again != h.url {
 		t.Errorf("a second address: %q, %v", again, err)
 	}
@@ -533,20 +542,20 @@ func TestNewAndURLRefuse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.URL(t.Context(), token); err == nil {
+	if _, err := s.URL(t.Context(), &deploy.Claim{PageToken: token}); err == nil {
 		t.Error("without a Service: want an error")
 	}
 	s.Bind(newClaims())
-	if _, err := s.URL(t.Context(), "../x"); err == nil || strings.Contains(err.Error(), "../x") {
+	if _, err := s.URL(t.Context(), &deploy.Claim{PageToken: "../x"}); err == nil || strings.Contains(err.Error(), "../x") {
 		t.Errorf("a bad token: %v", err)
 	}
-	if _, err := s.URL(t.Context(), token); err != nil {
+	if _, err := s.URL(t.Context(), &deploy.Claim{PageToken: token}); err != nil {
 		t.Errorf("after Bind: %v", err)
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
-	if _, err := s.URL(t.Context(), token); err == nil {
+	if _, err := s.URL(t.Context(), &deploy.Claim{PageToken: token}); err == nil {
 		t.Error("after Close: want an error")
 	}
 }

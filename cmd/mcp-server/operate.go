@@ -1,0 +1,246 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"os/user"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/hourglass-mcp/hourglass/internal/deploy"
+)
+
+// operator is who runs an operator's command, for the record.
+func operator() deploy.Caller {
+	name := "operator"
+	if u, err := user.Current(); err == nil && u.Username != "" {
+		name = "operator:" + u.Username
+	}
+	return deploy.Caller{Principal: name, Door: deploy.DoorCommand, Client: "mcp-server"}
+}
+
+// confirmed asks at the terminal; without one, --yes stands for it.
+func confirmed(yes bool, question string, p process) error {
+	if yes {
+		return nil
+	}
+	in, ok := p.stdin.(*os.File)
+	if !ok || !term.IsTerminal(int(in.Fd())) {
+		return refuse(errors.New("this is not a terminal: say --yes if it is meant"))
+	}
+	fmt.Fprint(p.stderr, question+" Type yes: ")
+	answer := make([]byte, 16)
+	n, err := in.Read(answer)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	if strings.TrimSpace(string(answer[:n])) != "yes" {
+		return refuse(errors.New("nothing was done"))
+	}
+	return nil
+}
+
+// revokeCmd takes down what is live.
+type revokeCmd struct {
+	Session   string `help:"This session." placeholder:"ID"`
+	Principal string `help:"Every session of this caller." placeholder:"NAME"`
+	Labelled  string `help:"Every session with this trusted label." placeholder:"K=V" aliases:"with-label"`
+	Worker    string `help:"Every session that deployed this Worker." placeholder:"NAME"`
+	Digest    string `help:"Every session that deployed this artifact." placeholder:"SHA256"`
+	URL       string `name:"url" help:"The session whose Worker answers there." placeholder:"URL"`
+	All       bool   `help:"Everything."`
+	Reason    string `help:"For the record." placeholder:"TEXT"`
+	Yes       bool   `help:"Don't ask."`
+	JSON      bool   `name:"json" help:"Print one JSON object."`
+}
+
+func (c *revokeCmd) filter() (deploy.SessionFilter, error) {
+	f := deploy.SessionFilter{ID: c.Session, Principal: c.Principal, Label: c.Labelled, Worker: c.Worker, Digest: c.Digest}
+	if c.Labelled != "" && !strings.Contains(c.Labelled, "=") {
+		return f, errors.New("--labelled is a label with its value: key=value")
+	}
+	if c.URL != "" {
+		u, err := url.Parse(c.URL)
+		if err != nil || u.Hostname() == "" {
+			return f, fmt.Errorf("--url %q is not an address", c.URL)
+		}
+		f.Host, f.URL = u.Hostname(), u.Scheme+"://"+u.Host
+	}
+	if named := f != (deploy.SessionFilter{}); named == c.All {
+		return f, errors.New("say what goes: --session, --principal, --labelled, --worker, --digest or --url, or --all alone")
+	}
+	return f, nil
+}
+
+// Run takes down everything that the flags name. It exits 3 when something stays up.
+func (c *revokeCmd) Run(ctx context.Context, o *options, p process) error {
+	f, err := c.filter()
+	if err != nil {
+		return refuse(err)
+	}
+	o.brief = true
+	h, err := build(ctx, o, p)
+	if err != nil {
+		return err
+	}
+	return errors.Join(c.revoke(ctx, h, f, p), h.close())
+}
+
+func (c *revokeCmd) revoke(ctx context.Context, h *house, f deploy.SessionFilter, p process) error {
+	found, err := h.service.Overview(ctx, f)
+	if err != nil {
+		return err
+	}
+	if err := confirmed(c.Yes, fmt.Sprintf("%d sessions are taken down, with all that is live of them.", len(found)), p); err != nil {
+		return err
+	}
+	results, err := h.service.Revoke(ctx, operator(), f, c.Reason)
+	if err != nil {
+		return err
+	}
+	standing := 0
+	for _, r := range results {
+		if r.Error != "" || r.Result != nil && !r.Result.Closed {
+			standing++
+		}
+	}
+	if c.JSON {
+		err = printJSON(p, map[string]any{"revoked": results, "standing": standing})
+	} else {
+		err = showRevoked(results, p)
+	}
+	if err == nil && standing > 0 {
+		err = &exitError{code: exitNotServing, cause: fmt.Errorf("%d of %d sessions could not be taken down completely: run it again", standing, len(results))}
+	}
+	return err
+}
+
+func showRevoked(results []deploy.RevokeResult, p process) error {
+	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+	for _, r := range results {
+		what := r.Error
+		if r.Result != nil {
+			what = "deleted " + strings.Join(r.Result.Deleted, ", ")
+			if len(r.Result.NotUndone) > 0 {
+				what += "; stays: " + strings.Join(r.Result.NotUndone, " ")
+			}
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\n", r.SessionID, printable(r.Principal), printable(what))
+	}
+	fmt.Fprintf(w, "%d sessions\n", len(results))
+	return w.Flush()
+}
+
+// freezeCmd stops all deployments.
+type freezeCmd struct {
+	Reason string `help:"What agents are told." placeholder:"TEXT"`
+}
+
+// Run stops them on every server that shares the store.
+func (c *freezeCmd) Run(ctx context.Context, o *options, p process) error {
+	return setFreeze(ctx, o, p, true, c.Reason, "deployments are stopped")
+}
+
+// unfreezeCmd allows deployments again.
+type unfreezeCmd struct{}
+
+// Run allows them again.
+func (unfreezeCmd) Run(ctx context.Context, o *options, p process) error {
+	return setFreeze(ctx, o, p, false, "", "deployments are allowed")
+}
+
+func setFreeze(ctx context.Context, o *options, p process, frozen bool, reason, done string) error {
+	o.brief = true
+	h, err := build(ctx, o, p)
+	if err != nil {
+		return err
+	}
+	if err = h.service.SetFreeze(ctx, frozen, operator().Principal, reason); err == nil {
+		fmt.Fprintln(p.stdout, done)
+	}
+	return errors.Join(err, h.close())
+}
+
+// approvalsCmd is where a human decides what a policy asks about.
+type approvalsCmd struct {
+	List    approvalsListCmd    `cmd:"" default:"withargs" help:"Show what waits."`
+	Approve approvalsApproveCmd `cmd:"" help:"Say yes to one."`
+	Refuse  approvalsRefuseCmd  `cmd:"" help:"Say no to one."`
+}
+
+type approvalsListCmd struct {
+	JSON bool `name:"json" help:"Print one JSON object."`
+}
+
+// Run lists what waits for a human.
+func (c *approvalsListCmd) Run(ctx context.Context, o *options, p process) error {
+	o.brief = true
+	h, err := build(ctx, o, p)
+	if err != nil {
+		return err
+	}
+	waiting, err := h.service.WaitingApprovals(ctx)
+	if err == nil && c.JSON {
+		err = printJSON(p, map[string]any{"waiting": waiting})
+	} else if err == nil {
+		err = showApprovals(waiting, p)
+	}
+	return errors.Join(err, h.close())
+}
+
+func showApprovals(waiting []deploy.Approval, p process) error {
+	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+	for _, a := range waiting {
+		why := ""
+		for _, r := range a.Reasons {
+			if r.Verdict == deploy.Ask {
+				why = r.Rule + ": " + r.Message
+			}
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\tuntil %s\t%s\n", a.ID, a.Act, printable(a.Worker), a.Digest, printable(a.Principal), a.ExpiresAt.Format(time.RFC3339), printable(why))
+	}
+	fmt.Fprintf(w, "%d wait\n", len(waiting))
+	return w.Flush()
+}
+
+type approvalsApproveCmd struct {
+	ID  string `arg:"" help:"The approval."`
+	Yes bool   `help:"Don't ask."`
+}
+
+// Run says yes.
+func (c *approvalsApproveCmd) Run(ctx context.Context, o *options, p process) error {
+	if err := confirmed(c.Yes, "The agent may do what "+c.ID+" names, once.", p); err != nil {
+		return err
+	}
+	return decideApproval(ctx, o, p, c.ID, true)
+}
+
+type approvalsRefuseCmd struct {
+	ID string `arg:"" help:"The approval."`
+}
+
+// Run says no.
+func (c *approvalsRefuseCmd) Run(ctx context.Context, o *options, p process) error {
+	return decideApproval(ctx, o, p, c.ID, false)
+}
+
+func decideApproval(ctx context.Context, o *options, p process, id string, approve bool) error {
+	o.brief = true
+	h, err := build(ctx, o, p)
+	if err != nil {
+		return err
+	}
+	a, err := h.service.DecideApproval(ctx, id, approve, operator().Principal)
+	if err == nil {
+		fmt.Fprintf(p.stdout, "%s %s: %s of %s\n", a.ID, a.State, a.Act, printable(a.Worker))
+	}
+	return errors.Join(err, h.close())
+}

@@ -1,0 +1,180 @@
+package deploy
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"maps"
+	"time"
+)
+
+// act is one act under way. Its decision is on record before it is done, its outcome
+// after.
+type act struct {
+	s     *Service
+	event Event
+	began time.Time
+}
+
+// decide asks the policy about an act and puts the decision on record. It refuses what
+// is denied, what a human was asked about and has not allowed, and what can't be
+// recorded: no record, no act. e names what the act is about; f what only its rules see.
+func (s *Service) decide(ctx context.Context, kind Act, c Caller, e Event, f Facts) (*act, error) {
+	if err := s.stopped(ctx, kind); err != nil {
+		return nil, err
+	}
+	usage, err := s.cfg.Store.Usage(ctx, c.Principal, s.cfg.Now().Add(-time.Hour))
+	if err != nil {
+		return nil, err
+	}
+	f.Principal, f.Labels, f.Client, f.Door = c.Principal, c.Labels, c.Client, c.Door
+	f.ClaimedLabels, f.Target, f.Session = e.ClaimedLabels, s.cfg.Cloud.Target(), e.SessionID
+	f.Usage, f.Now = usage, s.cfg.Now().UTC()
+	d := s.policy().Decide(ctx, kind, f)
+
+	e.ActID, e.Act, e.Phase = NewID("a"), string(kind), PhaseDecision
+	e.Principal, e.Labels, e.Client, e.Door, e.TraceID, e.Target = c.Principal, c.Labels, c.Client, c.Door, c.TraceID, f.Target
+	e.Verdict, e.Rules, e.Findings = d.Verdict, d.Reasons, f.Findings
+	a := &act{s: s, event: e, began: s.cfg.Now()}
+	refused := s.refusal(ctx, kind, &a.event)
+	if err := s.record(ctx, a.event); err != nil {
+		return nil, err
+	}
+	if refused != nil {
+		return nil, cmp.Or(a.end(ctx, refused, nil), refused)
+	}
+	return a, nil
+}
+
+// refusal is why an act is not done, by its decision.
+func (s *Service) refusal(ctx context.Context, kind Act, e *Event) error {
+	switch {
+	case e.Verdict == Allow:
+		return nil
+	case e.Verdict == Ask && kind == ActRequestClaim:
+		return nil // asking a human is what the act does
+	case e.Verdict == Ask:
+		return s.approved(ctx, kind, e)
+	}
+	return errDenied(kind, e)
+}
+
+// errDenied tells what the rules said, in their words.
+func errDenied(kind Act, e *Event) *Error {
+	r := strongest(e.Rules, Deny)
+	message := cmp.Or(r.Message, "the policy of this server does not allow it")
+	out := Errorf(CodePolicyDenied, cmp.Or(r.Next, "Tell the user; the operator's policy file has the rule."),
+		"%s was denied by the rule %q: %s", kind, r.Rule, message)
+	for _, f := range e.Findings {
+		out.Diagnostics = append(out.Diagnostics, Diagnostic{
+			File: f.File, Line: f.Line, Text: f.Kind + " " + f.Sample, Suggestion: "fingerprint " + f.Fingerprint,
+		})
+	}
+	return out
+}
+
+func strongest(rules []Reason, v Verdict) Reason {
+	for _, r := range rules {
+		if r.Verdict == v {
+			return r
+		}
+	}
+	return Reason{Rule: "unnamed", Verdict: v}
+}
+
+// end puts the outcome on record: "ok", or the error's code. more adds what is known
+// only now. What was done is done, also where that can't be recorded: the caller says so.
+func (a *act) end(ctx context.Context, err error, more func(*Event)) error {
+	e := a.event
+	e.Phase, e.Verdict, e.Rules, e.Findings = PhaseOutcome, "", nil, nil
+	e.Outcome = "ok"
+	if err != nil {
+		failed := AsError(err)
+		e.Outcome, e.Detail = string(failed.Code), failed.Message
+	}
+	if more != nil {
+		more(&e)
+	}
+	e.DurationMS = a.s.cfg.Now().Sub(a.began).Milliseconds()
+	return a.s.record(ctx, e)
+}
+
+// notice puts on record what nobody's act changed.
+func (s *Service) notice(ctx context.Context, kind string, e Event) error {
+	e.ActID, e.Act, e.Phase, e.Target = NewID("n"), kind, PhaseNotice, s.cfg.Cloud.Target()
+	return s.record(ctx, e)
+}
+
+// record appends to the audit log, without any secret.
+func (s *Service) record(ctx context.Context, e Event) error {
+	if s.cfg.Record == nil {
+		return nil
+	}
+	e.At = s.cfg.Now().UTC()
+	raw, err := json.Marshal(e)
+	if err != nil {
+		return errUnrecorded(err)
+	}
+	var clean Event
+	if err := json.Unmarshal(s.cfg.Redactor.RedactBytes(raw), &clean); err != nil {
+		return errUnrecorded(err)
+	}
+	if err := s.cfg.Record.Append(context.WithoutCancel(ctx), clean); err != nil {
+		return errUnrecorded(err)
+	}
+	return nil
+}
+
+func errUnrecorded(err error) *Error {
+	return Errorf(CodeStore, "Tell the user: the audit log needs attention, and nothing is done that can't be recorded. `mcp-server doctor` says more.",
+		"the audit log can't be written").Caused(err)
+}
+
+// notify tells people elsewhere.
+func (s *Service) notify(kind string, data map[string]any) {
+	if s.cfg.Notifier != nil {
+		s.cfg.Notifier.Notify(Notice{Type: kind, At: s.cfg.Now().UTC(), Data: data})
+	}
+}
+
+// policy is the operator's, or the plain one: everything is allowed but keeping.
+func (s *Service) policy() Policy {
+	if s.cfg.Policy != nil {
+		return s.cfg.Policy
+	}
+	return plainPolicy{}
+}
+
+type plainPolicy struct{}
+
+// Decide implements Policy.
+func (plainPolicy) Decide(_ context.Context, act Act, _ Facts) Decision {
+	if act == ActRequestClaim {
+		return Decision{Verdict: Ask, Reasons: []Reason{{Rule: "plain", Verdict: Ask, Message: "Keeping an account is a human's decision."}}}
+	}
+	return Decision{Verdict: Allow}
+}
+
+// claimed are the labels that a model gives itself.
+func claimed(runID, jobID string) map[string]string {
+	out := map[string]string{"run_id": runID, "job_id": jobID}
+	maps.DeleteFunc(out, func(_, v string) bool { return v == "" })
+	if len(out) == 0 {
+		return nil
+	}
+	return out
+}
+
+// aboutSession is what a record says of a session and its account.
+func aboutSession(sess *Session, a *Account) Event {
+	e := Event{SessionID: sess.ID, ClaimedLabels: claimed(sess.RunID, sess.JobID)}
+	if a != nil {
+		e.AccountID, e.AccountName, e.ExpiresAt = a.ID, a.Name, a.ExpiresAt
+	}
+	return e
+}
+
+// ofSession is a caller as a session's records know it, for what no call of its does.
+func ofSession(sess *Session) Caller {
+	return Caller{Principal: sess.Principal, Scope: sess.Scope, Labels: sess.Labels, Client: sess.Client}
+}

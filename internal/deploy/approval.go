@@ -1,0 +1,153 @@
+package deploy
+
+import (
+	"cmp"
+	"context"
+	"time"
+)
+
+// ApprovalState is how far a human has come with an act that a policy asks about.
+type ApprovalState string
+
+// The states of an approval.
+const (
+	ApprovalWaiting ApprovalState = "waiting"
+	ApprovalGiven   ApprovalState = "approved"
+	ApprovalRefused ApprovalState = "refused"
+	ApprovalUsed    ApprovalState = "used" // its one act was done
+)
+
+// Approval is a human's answer about one act of one principal on one artifact. It is
+// good once, for exactly what was asked.
+type Approval struct {
+	ID        string
+	Principal string
+	Act       Act
+	SessionID string
+	Worker    string
+	// Digest is the artifact's; another artifact needs another approval.
+	Digest    string
+	Labels    map[string]string
+	Reasons   []Reason
+	State     ApprovalState
+	AskedAt   time.Time
+	ExpiresAt time.Time
+	DecidedAt time.Time
+	// By is the human who decided, as the channel knows them; By and the asking principal
+	// are recorded apart.
+	By string
+}
+
+// approvalLife is how long an asking waits, and an approval lasts.
+const approvalLife = time.Hour
+
+// Approvals is the part of the Store that keeps what humans decide about acts.
+type Approvals interface {
+	// SaveApproval inserts a new one.
+	SaveApproval(ctx context.Context, a Approval) error
+	// ApprovalFor finds the newest of a principal for an act on a digest; nil: none.
+	ApprovalFor(ctx context.Context, principal string, act Act, digest string) (*Approval, error)
+	// Approvals lists those in a state, newest first; "" lists all.
+	Approvals(ctx context.Context, state ApprovalState, limit int) ([]Approval, error)
+	// DecideApproval moves one from a state to another, once: false when it was not in it.
+	DecideApproval(ctx context.Context, id string, from, to ApprovalState, by string, at time.Time) (bool, error)
+}
+
+// approved lets an act pass that a human allowed, once; else it asks, or says that a
+// human was asked.
+func (s *Service) approved(ctx context.Context, kind Act, e *Event) error {
+	have, err := s.cfg.Store.ApprovalFor(ctx, e.Principal, kind, e.Digest)
+	if err != nil {
+		return err
+	}
+	now := s.cfg.Now()
+	if have != nil && now.Before(have.ExpiresAt) {
+		switch have.State {
+		case ApprovalGiven:
+			used, err := s.cfg.Store.DecideApproval(ctx, have.ID, ApprovalGiven, ApprovalUsed, have.By, have.DecidedAt)
+			if err != nil || used {
+				e.Detail = "approved by " + have.By + " (" + have.ID + ")"
+				return err
+			}
+		case ApprovalRefused:
+			return errApprovalRefused(kind, have)
+		case ApprovalWaiting:
+			return s.errApprovalNeeded(kind, e, have)
+		case ApprovalUsed:
+		}
+	}
+	asked := Approval{
+		ID: NewID("ap"), Principal: e.Principal, Act: kind, SessionID: e.SessionID, Worker: e.Worker, Digest: e.Digest,
+		Labels: e.Labels, Reasons: e.Rules, State: ApprovalWaiting, AskedAt: now.UTC(), ExpiresAt: now.Add(approvalLife).UTC(),
+	}
+	if err := s.cfg.Store.SaveApproval(ctx, asked); err != nil {
+		return err
+	}
+	s.notify(NoticeApprovalWaiting, map[string]any{
+		"approval_id": asked.ID, "act": kind, "principal": e.Principal, "worker": e.Worker, "digest": e.Digest, "labels": e.Labels, "expires_at": asked.ExpiresAt,
+	})
+	return s.errApprovalNeeded(kind, e, &asked)
+}
+
+func (s *Service) errApprovalNeeded(kind Act, e *Event, a *Approval) *Error {
+	r := strongest(e.Rules, Ask)
+	return Errorf(CodeApprovalNeeded,
+		"Ask the user to run `mcp-server approvals approve "+a.ID+"` in their own terminal, or to decide in the console; then make the same call again. "+r.Next,
+		"%s needs a human's approval (rule %q): %s", kind, r.Rule, cmp.Or(r.Message, "the policy of this server asks a human"))
+}
+
+func errApprovalRefused(kind Act, a *Approval) *Error {
+	return Errorf(CodePolicyDenied, "Stop, and ask the user what to change. Another artifact can be asked about again.",
+		"%s was refused by a human (%s)", kind, a.ID)
+}
+
+// WaitingApprovals lists what waits for a human, for operators.
+func (s *Service) WaitingApprovals(ctx context.Context) ([]Approval, error) {
+	all, err := s.cfg.Store.Approvals(ctx, ApprovalWaiting, maxOperated)
+	if err != nil {
+		return nil, err
+	}
+	now := s.cfg.Now()
+	out := []Approval{}
+	for _, a := range all {
+		if now.Before(a.ExpiresAt) {
+			out = append(out, a)
+		}
+	}
+	return out, nil
+}
+
+// DecideApproval records a human's answer about an act, once. by names the human as the
+// channel knows them.
+func (s *Service) DecideApproval(ctx context.Context, id string, approve bool, by string) (*Approval, error) {
+	all, err := s.cfg.Store.Approvals(ctx, "", maxOperated)
+	if err != nil {
+		return nil, err
+	}
+	now := s.cfg.Now()
+	for _, a := range all {
+		if a.ID != id {
+			continue
+		}
+		if !now.Before(a.ExpiresAt) {
+			return nil, Errorf(CodeSessionExpired, "Ask the agent to make its call again.", "the asking %s is over", id)
+		}
+		to := ApprovalRefused
+		if approve {
+			to = ApprovalGiven
+		}
+		done, err := s.cfg.Store.DecideApproval(ctx, id, ApprovalWaiting, to, by, now.UTC())
+		if err != nil {
+			return nil, err
+		}
+		if !done {
+			return nil, Errorf(CodeSessionClosed, "Nothing more is needed.", "%s was decided already", id)
+		}
+		a.State, a.By, a.DecidedAt = to, by, now.UTC()
+		return &a, s.notice(ctx, NoticeApproval, Event{
+			SessionID: a.SessionID, Worker: a.Worker, Digest: a.Digest, Principal: a.Principal, Labels: a.Labels,
+			Detail: "a human decided: " + string(to), Data: map[string]string{"approval_id": id, "act": string(a.Act), "by": by},
+		})
+	}
+	return nil, Errorf(CodeSessionNotFound, "`mcp-server approvals` lists what waits.", "there is no approval %q", cut(id, 60))
+}

@@ -1,0 +1,285 @@
+package deploy
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+)
+
+// adoptedMargin is how long after an account's hour something must still serve to be
+// taken for adopted: what nobody claimed is deleted, with a delay that is not documented.
+const adoptedMargin = 5 * time.Minute
+
+// DecideClaim records the decision of whoever opened the attended page, once: a second
+// one is CodeSessionClosed, one that came too late CodeSessionExpired. Browser binds an
+// approval to the browser that gave it.
+func (s *Service) DecideClaim(ctx context.Context, token string, approve bool, browser string) (*ClaimView, error) {
+	claim, _, _, err := s.claimByPage(ctx, token)
+	if err != nil {
+		return nil, err
+	}
+	return s.DecideClaimBy(ctx, claim.ID, approve, Human{Name: "somebody at this machine", Channel: ChannelPage, Browser: browser})
+}
+
+// DecideClaimBy records a human's decision about a claim, once. It counts for exactly
+// what was asked: when something else is on the account by then, it is refused. With an
+// approval the write use of the account's token ends.
+func (s *Service) DecideClaimBy(ctx context.Context, claimID string, approve bool, who Human) (*ClaimView, error) {
+	claim, sess, _, err := s.claimByID(ctx, claimID)
+	if err != nil {
+		return nil, err
+	}
+	if approve {
+		if err := s.mayApprove(sess, who); err != nil {
+			return nil, err
+		}
+	}
+	var view *ClaimView
+	err = s.inTurn(ctx, sessionTurn(sess.ID), s.cfg.TurnWait, func(ctx context.Context, _ *Lease) (err error) {
+		view, err = s.decideClaim(ctx, claim.ID, approve, who)
+		return err
+	})
+	return view, err
+}
+
+// mayApprove holds a yes to the channels that count and to four eyes.
+func (s *Service) mayApprove(sess *Session, who Human) error {
+	if s.cfg.Channels != nil && !slices.Contains(s.cfg.Channels, who.Channel) {
+		return Errorf(CodeNoApproval, "Decide in the console, as its operator set it up.", "a yes by %s does not count on this server", who.Channel)
+	}
+	if s.cfg.FourEyes && (who.Owner == "" || who.Owner == sess.Owner()) {
+		return Errorf(CodePolicyDenied, "Ask somebody else to decide.", "whoever owns the agent that asked can't approve it (four eyes)")
+	}
+	return nil
+}
+
+func (s *Service) decideClaim(ctx context.Context, id string, approve bool, who Human) (*ClaimView, error) {
+	s.askClock(ctx)
+	claim, sess, acct, err := s.claimByID(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if claim.StateAt(s.timeFor(acct)) == ClaimLapsed {
+		return nil, Errorf(CodeSessionExpired, "Ask the agent to deploy again; this account is gone.", "the decision came after the account's hour")
+	}
+	if claim.State != ClaimAwaiting {
+		return nil, errDecided()
+	}
+	to := ClaimRefused
+	if approve {
+		to = ClaimApproved
+		deps, err := s.claimDeployments(ctx, sess, acct)
+		if err != nil {
+			return nil, err
+		}
+		if accountDigest(deps) != claim.Digest {
+			return nil, Errorf(CodeSessionClosed, "Ask the agent to call request_claim again; then look at what is there now.",
+				"what is on the account is not what was asked about any more")
+		}
+	}
+	if err := s.moveClaim(ctx, claim, sess, ClaimMove{To: to, By: who.Name, Channel: who.Channel, Browser: who.Browser}); err != nil {
+		return nil, err
+	}
+	if approve {
+		given := *acct
+		given.State, given.Token = AccountClaimed, ""
+		if err := s.cfg.Store.SaveAccount(context.WithoutCancel(ctx), given); err != nil {
+			return nil, err
+		}
+	}
+	return s.ClaimViewByID(ctx, id)
+}
+
+// moveClaim makes one transition, tells it, and puts it on record. One that came first
+// is CodeSessionClosed.
+func (s *Service) moveClaim(ctx context.Context, claim *Claim, sess *Session, m ClaimMove) error {
+	m.ID, m.From, m.At = claim.ID, claim.State, s.cfg.Now().UTC()
+	done, err := s.cfg.Store.MoveClaim(context.WithoutCancel(ctx), m)
+	if err != nil {
+		return err
+	}
+	if !done {
+		return errDecided()
+	}
+	claim.State = m.To
+	data := s.claimData(claim, sess)
+	data["by"], data["channel"] = m.By, m.Channel
+	if m.From == ClaimAwaiting {
+		s.notify(NoticeClaimDecided, data)
+	}
+	return s.notice(ctx, NoticeClaim, Event{
+		SessionID: sess.ID, AccountID: claim.AccountID, ClaimID: claim.ID, Digest: claim.Digest,
+		Principal: sess.Principal, Labels: sess.Labels, ClaimedLabels: claimed(sess.RunID, sess.JobID), Detail: m.Evidence,
+		Data: map[string]string{"from": string(m.From), "to": string(m.To), "by": m.By, "channel": m.Channel}, ExpiresAt: claim.ExpiresAt,
+	})
+}
+
+func errDecided() *Error {
+	return Errorf(CodeSessionClosed, "Nothing more is needed.", "this was decided already")
+}
+
+// claimData is what a notice says of a claim: nothing that decides anything.
+func (s *Service) claimData(claim *Claim, sess *Session) map[string]any {
+	return map[string]any{
+		"claim_id": claim.ID, "session_id": sess.ID, "state": string(claim.State), "principal": sess.Principal,
+		"labels": sess.Labels, "digest": claim.Digest, "expires_at": claim.ExpiresAt.UTC(), "link": s.humanLink(claim),
+	}
+}
+
+// humanLink is where a human who can log in decides; "": the page is this machine's alone.
+func (s *Service) humanLink(claim *Claim) string {
+	if s.cfg.ClaimLink == nil {
+		return ""
+	}
+	return s.cfg.ClaimLink(claim.ID)
+}
+
+// Opened records that the human was led on to Cloudflare's page, the first time.
+func (s *Service) Opened(ctx context.Context, claimID, by string) error {
+	claim, sess, _, err := s.claimByID(ctx, claimID)
+	if err != nil || claim.State != ClaimApproved {
+		return err
+	}
+	err = s.moveClaim(ctx, claim, sess, ClaimMove{To: ClaimOpened, By: by, Evidence: "the link was given to the human's browser"})
+	if IsCode(err, CodeSessionClosed) {
+		return nil // another tab was first
+	}
+	return err
+}
+
+// Adopted records a human's word that they finished at Cloudflare, or that they did not.
+func (s *Service) Adopted(ctx context.Context, claimID string, did bool, who Human) error {
+	claim, sess, _, err := s.claimByID(ctx, claimID)
+	if err != nil {
+		return err
+	}
+	if !claim.State.Given() {
+		return Errorf(CodeClaimPending, "Decide on the claim first.", "keeping this account has not been approved")
+	}
+	to, word := ClaimAdopted, "a human says that the account is in their dashboard"
+	if !did {
+		to, word = ClaimLapsed, "a human says that they did not finish at Cloudflare"
+	}
+	return s.moveClaim(ctx, claim, sess, ClaimMove{To: to, By: who.Name, Channel: who.Channel, Evidence: word})
+}
+
+// withdraw takes an asking back. Nothing that was decided is undone.
+func (s *Service) withdraw(ctx context.Context, c Caller, sess *Session) (*ClaimResult, error) {
+	claim, err := s.cfg.Store.Claim(ctx, sess.ID)
+	if err != nil {
+		return nil, err
+	}
+	if claim == nil || claim.State != ClaimAwaiting {
+		return nil, Errorf(CodeNothingToClaim, "Call status to see how the session stands.", "no asking of session %s waits for a human", sess.ID)
+	}
+	if err := s.moveClaim(ctx, claim, sess, ClaimMove{To: ClaimWithdrawn, By: c.Principal}); err != nil {
+		return nil, err
+	}
+	return &ClaimResult{
+		Claim: ClaimWithdrawn, SessionID: sess.ID, ExpiresAt: claim.ExpiresAt,
+		Next: NextStep{Do: "The asking is taken back; deploying to the session is possible again.", Tool: "deploy_temporary", Args: map[string]any{"session_id": sess.ID}},
+	}, nil
+}
+
+// settleClaims ends claims whose time is over: nobody answered, or what was approved can
+// be looked at from outside by now. No token is used to look.
+func (s *Service) settleClaims(ctx context.Context) error {
+	now := s.cfg.Now()
+	waiting, err := s.cfg.Store.ClaimsIn(ctx, now.Add(maxSkew), sweepBatch, ClaimAwaiting)
+	if err != nil {
+		return err
+	}
+	for i := range waiting {
+		if err := s.settleClaim(ctx, &waiting[i], ClaimMove{To: ClaimLapsed, Evidence: "nobody decided in time"}); err != nil {
+			return err
+		}
+	}
+	given, err := s.cfg.Store.ClaimsIn(ctx, now.Add(maxSkew), sweepBatch, ClaimApproved, ClaimOpened)
+	if err != nil {
+		return err
+	}
+	for i := range given {
+		_, _, acct, err := s.claimParts(ctx, &given[i])
+		if err != nil {
+			return err
+		}
+		if !s.overForGood(acct) || s.timeFor(acct).Before(acct.ExpiresAt.Add(adoptedMargin)) {
+			continue
+		}
+		m, known := s.outcomeOf(ctx, &given[i])
+		if !known {
+			continue
+		}
+		if err := s.settleClaim(ctx, &given[i], m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// maxSkew is how far our clock may be behind the API's for a claim to be looked at in time.
+const maxSkew = 24 * time.Hour
+
+// settleClaim makes a move that time made, if the account is over beyond doubt: a clock
+// that jumped must not decide.
+func (s *Service) settleClaim(ctx context.Context, claim *Claim, m ClaimMove) error {
+	_, sess, acct, err := s.claimParts(ctx, claim)
+	if err != nil || !s.overForGood(acct) {
+		return err
+	}
+	err = s.moveClaim(ctx, claim, sess, m)
+	if IsCode(err, CodeSessionClosed) {
+		return nil // somebody was first
+	}
+	return err
+}
+
+// outcomeOf tells from outside what became of an approved claim: what nobody claimed is
+// deleted with its account, so what still serves well after the hour was adopted,
+// probably. Unreachable is not known, and looked at again; a day later it is over.
+func (s *Service) outcomeOf(ctx context.Context, claim *Claim) (ClaimMove, bool) {
+	now := s.cfg.Now().UTC()
+	lapsed := ClaimMove{To: ClaimLapsed, Evidence: fmt.Sprintf("nothing of it served at %s, after the account's hour (confidence: high)", now.Format(time.RFC3339))}
+	deps, err := s.cfg.Store.Deployments(ctx, claim.SessionID)
+	if err != nil {
+		return ClaimMove{}, false
+	}
+	asked := false
+	for _, d := range newestByWorker(slices.DeleteFunc(deps, func(d Deployment) bool { return d.AccountID != claim.AccountID || d.gone() })) {
+		if d.Host == "" {
+			continue
+		}
+		limited, stop := context.WithTimeout(ctx, probeLimit)
+		resp, err := s.cfg.Edge.Fetch(limited, d.Host, "/", nil)
+		stop()
+		if err != nil {
+			continue
+		}
+		asked = true
+		if resp.Status != http.StatusNotFound && resp.Status < 520 {
+			return ClaimMove{To: ClaimProbablyAdopted, Evidence: fmt.Sprintf("%s answered HTTP %d at %s, %s after the account's hour (confidence: medium)",
+				d.Host, resp.Status, now.Format(time.RFC3339), now.Sub(claim.ExpiresAt).Round(time.Minute))}, true
+		}
+	}
+	return lapsed, asked || now.Sub(claim.ExpiresAt) > 24*time.Hour
+}
+
+func (s *Service) claimByID(ctx context.Context, id string) (*Claim, *Session, *Account, error) {
+	claim, err := s.cfg.Store.ClaimByID(ctx, id)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	return s.claimParts(ctx, claim)
+}
+
+// claimDeployments are what an account has that a claim is about, newest first.
+func (s *Service) claimDeployments(ctx context.Context, sess *Session, acct *Account) ([]Deployment, error) {
+	deps, err := s.cfg.Store.Deployments(ctx, sess.ID)
+	return slices.DeleteFunc(deps, func(d Deployment) bool { return d.AccountID != acct.ID || d.gone() }), err
+}
+
+// Owner is whose agent a session is: the trusted label "owner", else its principal.
+func (s *Session) Owner() string { return cmp.Or(s.Labels["owner"], s.Principal) }
