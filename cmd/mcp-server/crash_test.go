@@ -255,6 +255,7 @@ func few() []string {
 // for a fresh one, the deployment ends live, and nothing is on the account that the
 // ledger does not know.
 func TestKilledAtEveryPoint(t *testing.T) {
+	t.Parallel() // it waits for leases of the dead more than it works
 	points := few()
 	if peertest.Full() {
 		points = reachable()
@@ -269,6 +270,7 @@ func TestKilledAtEveryPoint(t *testing.T) {
 
 // TestKilledOnPostgreSQL is the same with the store that replicas share.
 func TestKilledOnPostgreSQL(t *testing.T) {
+	t.Parallel()
 	points := few()[:2]
 	if peertest.Full() {
 		points = reachable()

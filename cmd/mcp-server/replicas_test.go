@@ -75,6 +75,7 @@ func deployOn(ctx context.Context, servers []*agent, i int) (live, error) {
 // its agents' calls. All deployments end live, and the sandbox has the accounts that the
 // store knows, and no more than the lost ones beside them.
 func TestTwoServersOneIsKilled(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	agents, atOnce := 12, 8
 	if peertest.Full() {
 		agents, atOnce = 200, 12
@@ -89,14 +90,18 @@ func TestTwoServersOneIsKilled(t *testing.T) {
 	first, second := w.with(t, t.TempDir(), ""), w.with(t, t.TempDir(), "")
 	var wg sync.WaitGroup
 	var ended atomic.Int64
+	var kill sync.Once
 	turns := make(chan struct{}, atOnce)
 	got := make([]live, agents)
 	for i := range agents {
 		turns <- struct{}{}
-		if int(ended.Load()) >= agents/3 {
-			if err := first.process.Kill(); err == nil {
-				t.Logf("killed after %d of %d", ended.Load(), agents)
-			}
+		if n := int(ended.Load()); n >= agents/3 {
+			kill.Do(func() {
+				t.Logf("killed after %d of %d", n, agents)
+				if err := first.process.Kill(); err != nil {
+					t.Error(err)
+				}
+			})
 		}
 		wg.Go(func() {
 			defer func() { <-turns }()
