@@ -114,9 +114,12 @@ func (c *claimCmd) run(ctx context.Context, o *options, d *desk) error {
 	if d.in == nil && !c.Print {
 		return refuse(errors.New("this asks a human, so it needs a terminal: run it yourself, not through an agent or a script"))
 	}
-	file, err := c.find(ctx, o, d.p)
+	h, file, err := c.find(ctx, o, d.p)
 	if err != nil {
 		return err
+	}
+	if h != nil {
+		defer h.close() //nolint:errcheck // everything is on disk by then
 	}
 	showClaim(file, d)
 	if !d.now().Before(file.ExpiresAt) {
@@ -139,38 +142,52 @@ func (c *claimCmd) run(ctx context.Context, o *options, d *desk) error {
 	if err != nil {
 		return err
 	}
+	if h == nil {
+		fmt.Fprintln(d.p.stderr, "This is a claim file: the server that deployed it is not told of your decision.")
+	} else if err := h.service.AdoptSealed(ctx, file.SessionID, file.Digest, deploy.Human{Name: operator().Principal}); err != nil {
+		return err
+	}
 	return c.deliver(ctx, link, d)
 }
 
-// find reads the claim file that is named, or asks the store for a session's.
-func (c *claimCmd) find(ctx context.Context, o *options, p process) (*deploy.ClaimFile, error) {
+// find reads the claim file that is named, or asks the store for a session's; then it
+// gives the house, open, too.
+func (c *claimCmd) find(ctx context.Context, o *options, p process) (*house, *deploy.ClaimFile, error) {
 	if c.What != "" {
 		b, err := os.ReadFile(c.What)
 		if err == nil {
-			return deploy.ParseClaimFile(b)
+			file, err := deploy.ParseClaimFile(b)
+			return nil, file, err
 		}
 		if !errors.Is(err, fs.ErrNotExist) || strings.ContainsAny(c.What, `/\.`) {
-			return nil, refuse(fmt.Errorf("the claim file: %w", err))
+			return nil, nil, refuse(fmt.Errorf("the claim file: %w", err))
 		}
 	}
 	o.brief = true
 	h, err := build(ctx, o, p)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	file, err := c.ofSession(ctx, h)
+	if err != nil {
+		return nil, nil, errors.Join(err, h.close())
+	}
+	return h, file, nil
+}
+
+func (c *claimCmd) ofSession(ctx context.Context, h *house) (*deploy.ClaimFile, error) {
 	id := c.What
 	if id == "" {
 		all, err := h.store.Sessions(ctx, principal, 1)
-		if err == nil && len(all) == 0 {
-			err = errors.New("nothing has been deployed from here yet; name a claim file")
-		}
 		if err != nil {
-			return nil, errors.Join(err, h.close())
+			return nil, err
+		}
+		if len(all) == 0 {
+			return nil, errors.New("nothing has been deployed from here yet; name a claim file")
 		}
 		id = all[0].ID
 	}
-	file, err := h.service.SealedClaim(ctx, cliCaller(nil), id)
-	return file, errors.Join(err, h.close())
+	return h.service.SealedClaim(ctx, cliCaller(nil), id)
 }
 
 // unseal opens the link with the human's key and checks that it is this account's and

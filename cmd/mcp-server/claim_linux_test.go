@@ -43,7 +43,7 @@ func TestSealedClaim(t *testing.T) {
 	// An agent that asks is sent to the human, and told no address.
 	a := w.agent(append([]string{"stdio"}, args...))
 	out := a.call("request_claim", map[string]any{"session_id": res.SessionID})
-	if !out.IsError || out.Error.Code != "no_approval_channel" || !strings.Contains(out.Text, "mcp-server claim "+res.SessionID) || strings.Contains(out.Text, "http") {
+	if out.IsError || out.Live.Claim != "awaiting_human" || !strings.Contains(out.Text, "mcp-server claim "+res.SessionID) || strings.Contains(out.Text, "http") {
 		t.Errorf("%s", out.Text)
 	}
 
@@ -80,6 +80,14 @@ func TestSealedClaim(t *testing.T) {
 				t.Errorf("it shows too much:\n%q", text)
 			}
 		})
+	}
+	// The yes stands, is on record as a human's, and the agent can't change anything any more.
+	if st := a.call("status", map[string]any{"session_id": res.SessionID}).Live; st.Sessions[0].Claim != "opened" || st.Sessions[0].Phase != "closed" {
+		t.Errorf("status: %+v", st)
+	}
+	list, stderr, code := w.run(w.home, append([]string{"audit", "list", "--json", "--act", "claim"}, args...)...)
+	if code != 0 || !strings.Contains(list, `"to":"approved"`) || !strings.Contains(list, `"channel":"sealed"`) || !strings.Contains(list, `"to":"opened"`) {
+		t.Errorf("%d %s %s", code, list, stderr)
 	}
 	w.claimRefusals(t, file, res.SessionID, args)
 	if _, err := os.Stat(filepath.Join(w.home, "none")); err == nil {

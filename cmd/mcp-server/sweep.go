@@ -12,11 +12,28 @@ import (
 // processes left behind.
 const sweepEvery = time.Minute
 
+// pruneEvery is how often it drops the content of records that were kept long enough.
+const pruneEvery = time.Hour
+
 // sweeps does so until the house is closed.
 func (h *house) sweeps(ctx context.Context) {
 	ctx, stop := context.WithCancel(ctx)
 	var sweeper sync.WaitGroup
 	sweeper.Go(func() { h.service.RunSweeper(ctx, sweepEvery, h.sweepFailed) })
+	sweeper.Go(func() {
+		tick := time.NewTicker(pruneEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			if _, err := h.record.Prune(ctx); err != nil && ctx.Err() == nil {
+				h.sweepFailed(err)
+			}
+		}
+	})
 	h.onClose(func() error {
 		stop()
 		sweeper.Wait()

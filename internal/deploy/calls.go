@@ -198,7 +198,10 @@ type ClaimResult struct {
 	MinutesLeft int
 	// PageURL is where the human decides: our own page, never Cloudflare's. The door
 	// gives it to the client to open, or puts it into the sentence for the user.
-	PageURL  string
+	PageURL string
+	// Command is what the human runs instead of opening a page, where the claim link is
+	// sealed to their key.
+	Command  string
 	Warnings []string
 	Next     NextStep
 }

@@ -18,7 +18,7 @@ func (s *Service) RequestClaim(ctx context.Context, c Caller, req ClaimRequest) 
 	if s.cfg.ReadOnly {
 		return nil, errReadOnly()
 	}
-	if s.cfg.Pages == nil {
+	if s.cfg.Pages == nil && s.cfg.Sealer == nil {
 		return nil, Errorf(CodeNoApproval, "Tell the user that this server has no page for an approval; its operator can turn one on.",
 			"there is no way to ask a human from here")
 	}
@@ -45,9 +45,6 @@ func (s *Service) requestClaim(ctx context.Context, c Caller, lease *Lease, sess
 	acct, deps, err := s.claimable(ctx, sess)
 	if err != nil {
 		return nil, err
-	}
-	if SealedClaim(acct.ClaimURL) {
-		return nil, errSealed(sess.ID)
 	}
 	claim, err := s.standingClaim(ctx, sess, acct)
 	if err != nil {
@@ -174,8 +171,10 @@ func (s *Service) openClaim(ctx context.Context, sess Session, acct *Account, de
 		AskedAt: now.UTC(), ExpiresAt: expires,
 	}
 	// Before it is on record: a claim that nobody can be asked about freezes the session.
-	if _, err := s.pageURL(ctx, &fresh); err != nil {
-		return nil, err
+	if !SealedClaim(acct.ClaimURL) {
+		if _, err := s.pageURL(ctx, &fresh); err != nil {
+			return nil, err
+		}
 	}
 	if err := s.cfg.Store.SaveClaim(ctx, fresh); err != nil {
 		return nil, err
@@ -185,6 +184,10 @@ func (s *Service) openClaim(ctx context.Context, sess Session, acct *Account, de
 
 // pageURL is where the human decides.
 func (s *Service) pageURL(ctx context.Context, claim *Claim) (string, error) {
+	if s.cfg.Pages == nil {
+		return "", Errorf(CodeNoApproval, "Tell the user that this server has no page for an approval; its operator can turn one on.",
+			"there is no way to ask a human from here")
+	}
 	url, err := s.cfg.Pages.URL(ctx, claim)
 	if err != nil {
 		return "", Errorf(CodeNoApproval, "Tell the user that the page for an approval can't be opened; the server's log has the cause.",
@@ -230,6 +233,11 @@ func (s *Service) claimResult(ctx context.Context, claim *Claim, acct *Account) 
 	}
 	if res.Claim.Given() {
 		res.Next = NextStep{Do: "The user has approved already. Stop; nothing more is needed from you."}
+		return res, nil
+	}
+	if SealedClaim(acct.ClaimURL) {
+		res.Command = "mcp-server claim " + claim.SessionID
+		res.Next.Do = "Relay tell_user to the user, then stop: only they can open the claim, with their own key. Do not run the command yourself, do not poll, and do not deploy to this session meanwhile."
 		return res, nil
 	}
 	url, err := s.pageURL(ctx, claim)
@@ -346,6 +354,8 @@ func (s *Service) ClaimLinkByID(ctx context.Context, id, browser string) (Secret
 	s.askClock(ctx)
 	now := s.timeFor(acct)
 	switch {
+	case SealedClaim(acct.ClaimURL):
+		return "", errSealed(claim.SessionID)
 	case !claim.State.Given():
 		return "", Errorf(CodeClaimPending, "Decide on the page first.", "keeping this account has not been approved")
 	case browser == "" || claim.Browser != browser:

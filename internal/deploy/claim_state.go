@@ -70,6 +70,9 @@ func (s *Service) decideClaim(ctx context.Context, id string, approve bool, who 
 	}
 	to := ClaimRefused
 	if approve {
+		if SealedClaim(acct.ClaimURL) && who.Channel != ChannelSealed {
+			return nil, errSealed(sess.ID)
+		}
 		to = ClaimApproved
 		deps, err := s.claimDeployments(ctx, sess, acct)
 		if err != nil {
@@ -115,6 +118,12 @@ func (s *Service) moveClaim(ctx context.Context, claim *Claim, sess *Session, m 
 		Principal: sess.Principal, Labels: sess.Labels, ClaimedLabels: claimed(sess.RunID, sess.JobID), Detail: m.Evidence,
 		Data: map[string]string{"from": string(m.From), "to": string(m.To), "by": m.By, "channel": m.Channel}, ExpiresAt: claim.ExpiresAt,
 	})
+}
+
+// errSealed is the answer to a yes on a page, where only a human's key opens the link.
+func errSealed(session string) *Error {
+	return Errorf(CodeNoApproval, "Run `mcp-server claim "+session+"` in your own terminal, with your key.",
+		"the claim link is sealed to a human's key, so only they can say yes, by opening it")
 }
 
 func errDecided() *Error {

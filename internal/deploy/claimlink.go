@@ -80,7 +80,7 @@ type ClaimedDeployment struct {
 // NewClaimFile describes an account whose claim link is sealed. files are by the
 // deployment's ID, as in ClaimView.
 func NewClaimFile(sess Session, acct Account, deps []Deployment, files map[string][]Sized) *ClaimFile {
-	deps = newestByWorker(slices.DeleteFunc(slices.Clone(deps), func(d Deployment) bool { return d.AccountID != acct.ID || d.Serving == ServingFailed }))
+	deps = newestByWorker(slices.DeleteFunc(slices.Clone(deps), func(d Deployment) bool { return d.AccountID != acct.ID || d.gone() }))
 	f := &ClaimFile{
 		Format: ClaimFormat, SessionID: sess.ID, Principal: sess.Principal, Labels: sess.Labels, Client: sess.Client,
 		AccountID: acct.ID, AccountName: acct.Name, Target: acct.Target, ExpiresAt: acct.ExpiresAt.UTC(),
@@ -122,11 +122,54 @@ func (s *Service) sealClaim(a *Account) Secret {
 	return sealed
 }
 
-// errSealed is the answer to an agent that asks for a claim whose link only a human can
-// open: there is no page, and no address.
-func errSealed(session string) *Error {
-	return Errorf(CodeNoApproval, "Ask the user to run `mcp-server claim "+session+"` in their own terminal before the account's hour is over, or to open the claim file of a CI run with `mcp-server claim FILE`.",
-		"the claim link is sealed to a human's key, so only they can open it; there is no page for it")
+// AdoptSealed records that the human whose key a session's claim link is sealed to has
+// opened it, for exactly what digest names: the yes, with which the write use of the token
+// ends, and the going on to Cloudflare. Asked for by an agent or not, it is an act of its
+// own. CodeSessionClosed when something else is on the account by now.
+func (s *Service) AdoptSealed(ctx context.Context, sessionID, digest string, who Human) error {
+	found, err := s.cfg.Store.SessionsWhere(ctx, SessionFilter{ID: sessionID})
+	if err != nil {
+		return err
+	}
+	if len(found) == 0 {
+		return Errorf(CodeSessionNotFound, "`mcp-server sessions list` shows what there is.", "there is no session %q", cut(sessionID, 60))
+	}
+	sess := found[0]
+	who.Channel = ChannelSealed
+	if err := s.mayApprove(&sess, who); err != nil {
+		return err
+	}
+	return s.inTurn(ctx, sessionTurn(sess.ID), s.cfg.TurnWait, func(ctx context.Context, _ *Lease) error {
+		claim, err := s.sealedClaimOf(ctx, &sess, who)
+		if err != nil || claim.State.Given() {
+			return err // opened again: the yes stands
+		}
+		if claim.Digest != digest {
+			return Errorf(CodeSessionClosed, "Run `mcp-server claim` again and look at what is there now.", "what is on the account is not what was shown any more")
+		}
+		if _, err := s.decideClaim(ctx, claim.ID, true, who); err != nil {
+			return err
+		}
+		return s.Opened(ctx, claim.ID, who.Name)
+	})
+}
+
+// sealedClaimOf is the claim that stands on a session's account, or a new one in the
+// human's own name.
+func (s *Service) sealedClaimOf(ctx context.Context, sess *Session, who Human) (*Claim, error) {
+	acct, deps, err := s.claimable(ctx, *sess)
+	if err != nil {
+		return nil, err
+	}
+	if !SealedClaim(acct.ClaimURL) {
+		return nil, Errorf(CodeNoApproval, "Decide on the page that request_claim opens.", "the claim link of session %s is not sealed to anybody's key", sess.ID)
+	}
+	claim, err := s.standingClaim(ctx, *sess, acct)
+	if err != nil || claim != nil {
+		return claim, err
+	}
+	c := Caller{Principal: "human:" + who.Name, Door: DoorCommand, Client: "mcp-server claim"}
+	return s.askToKeep(ctx, c, *sess, acct, deps, "")
 }
 
 // SealedClaim gives what a human needs to keep a session's account when its claim link
@@ -141,8 +184,13 @@ func (s *Service) SealedClaim(ctx context.Context, c Caller, sessionID string) (
 	if err != nil {
 		return nil, err
 	}
-	if acct.State == AccountClaimed {
-		return nil, s.errExpired(sess.ID, acct)
+	if acct.State == AccountClaimed { // opened before: until its time is over it can be again
+		if !s.timeFor(acct).Before(acct.ExpiresAt) || acct.ClaimURL.Empty() {
+			return nil, s.errExpired(sess.ID, acct)
+		}
+		if deps, err = s.claimDeployments(ctx, sess, acct); err != nil {
+			return nil, err
+		}
 	}
 	if !SealedClaim(acct.ClaimURL) {
 		return nil, Errorf(CodeNoApproval, "Let the agent call request_claim, which opens a page; or give the server --claim-recipient before its next account.",

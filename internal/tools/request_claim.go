@@ -68,6 +68,8 @@ func (c *call) tellUser(ctx context.Context, res *deploy.ClaimResult) (string, e
 		return "The request to keep this account was taken back. It is deleted at " + until + " unless you are asked again and say yes.", nil
 	case res.Claim.Given():
 		return "You have approved keeping this account already. If you have not finished at Cloudflare, open the approval page again in the same browser before " + until + ".", nil
+	case res.Claim == deploy.ClaimAwaiting && res.Command != "":
+		return "To keep what is deployed, run `" + res.Command + "` in your own terminal: it shows everything that would become yours and asks for your key. " + deadline(res, until), nil
 	case res.Claim != deploy.ClaimAwaiting || res.PageURL == "":
 		return "The request to keep this account is over (" + string(res.Claim) + "). Tell me if you want to be asked again.", nil
 	case !canAsk(ctx, modeURL):
