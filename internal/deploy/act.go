@@ -173,8 +173,3 @@ func aboutSession(sess *Session, a *Account) Event {
 	}
 	return e
 }
-
-// ofSession is a caller as a session's records know it, for what no call of its does.
-func ofSession(sess *Session) Caller {
-	return Caller{Principal: sess.Principal, Scope: sess.Scope, Labels: sess.Labels, Client: sess.Client}
-}

@@ -242,7 +242,7 @@ func (s *Service) claimResult(ctx context.Context, claim *Claim, acct *Account) 
 
 // ClaimView is what the human is shown under a page token; CodeSessionNotFound.
 func (s *Service) ClaimView(ctx context.Context, token string) (*ClaimView, error) {
-	claim, _, _, err := s.claimByPage(ctx, token)
+	claim, err := s.claimByPage(ctx, token)
 	if err != nil {
 		return nil, err
 	}
@@ -293,18 +293,22 @@ func (s *Service) files(ctx context.Context, principal string, deps []Deployment
 	return out
 }
 
-func (s *Service) claimByPage(ctx context.Context, token string) (*Claim, *Session, *Account, error) {
+func (s *Service) claimByPage(ctx context.Context, token string) (*Claim, error) {
 	claim, err := s.cfg.Store.ClaimByPage(ctx, token)
-	if err != nil {
-		return nil, nil, nil, err
+	if err == nil && claim == nil {
+		err = errNoClaim()
 	}
-	return s.claimParts(ctx, claim)
+	return claim, err
+}
+
+func errNoClaim() *Error {
+	return Errorf(CodeSessionNotFound, "Ask the agent to call request_claim again.", "there is no claim under this address")
 }
 
 // claimParts finds what a claim is about.
 func (s *Service) claimParts(ctx context.Context, claim *Claim) (*Claim, *Session, *Account, error) {
 	if claim == nil {
-		return nil, nil, nil, Errorf(CodeSessionNotFound, "Ask the agent to call request_claim again.", "there is no claim under this address")
+		return nil, nil, nil, errNoClaim()
 	}
 	sess, err := s.cfg.Store.Session(ctx, claim.Principal, claim.SessionID)
 	if err != nil {
@@ -326,7 +330,7 @@ func (s *Service) claimParts(ctx context.Context, claim *Claim) (*Claim, *Sessio
 // ClaimLink is Cloudflare's claim link, which owns the account: given only after the
 // approval, only to the browser that approved, and only until the link expires.
 func (s *Service) ClaimLink(ctx context.Context, token, browser string) (Secret, error) {
-	claim, _, _, err := s.claimByPage(ctx, token)
+	claim, err := s.claimByPage(ctx, token)
 	if err != nil {
 		return "", err
 	}

@@ -17,7 +17,7 @@ const adoptedMargin = 5 * time.Minute
 // one is CodeSessionClosed, one that came too late CodeSessionExpired. Browser binds an
 // approval to the browser that gave it.
 func (s *Service) DecideClaim(ctx context.Context, token string, approve bool, browser string) (*ClaimView, error) {
-	claim, _, _, err := s.claimByPage(ctx, token)
+	claim, err := s.claimByPage(ctx, token)
 	if err != nil {
 		return nil, err
 	}
