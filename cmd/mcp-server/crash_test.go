@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -39,6 +40,25 @@ func buildCrash(t *testing.T) string {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	return path
+}
+
+// shared gives a world whose servers share a PostgreSQL database and, as they must then,
+// the keys: of the store and of the record.
+func shared(t *testing.T, url string, key []byte) *crashWorld {
+	t.Helper()
+	w := &crashWorld{world: kindWorld(t), program: buildCrash(t), store: []string{"--store", url}}
+	dir := t.TempDir()
+	made := exec.Command(w.program, "audit", "key", "--state-dir", dir) //nolint:gosec // our own program
+	made.Env = w.cleanEnv()
+	if out, err := made.CombinedOutput(); err != nil {
+		t.Fatalf("audit key: %v\n%s", err, out)
+	}
+	record, err := os.ReadFile(filepath.Join(dir, "audit.key")) //nolint:gosec // it was made just now
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.env = []string{"HOURGLASS_KEY=" + base64.StdEncoding.EncodeToString(key), "HOURGLASS_AUDIT_KEY=" + strings.TrimSpace(string(record))}
+	return w
 }
 
 // with starts a server on a state folder; crashAt "" lets it live.
@@ -154,7 +174,7 @@ func (a *agent) dies(t *testing.T, args, meta map[string]any) {
 	req.Params.Meta = &mcp.Meta{AdditionalFields: meta}
 	res, err := a.client.CallTool(ctx, req)
 	if err == nil {
-		t.Fatalf("the server got through alive: the point is never reached: %+v", res.Content)
+		t.Fatalf("the server got through alive: the point is never reached: %+v\n%s", res.Content, a.stderr.String())
 	}
 	if ctx.Err() != nil {
 		t.Fatalf("the server neither died nor answered: %v\n%s", err, a.stderr.String())
@@ -277,11 +297,7 @@ func TestKilledOnPostgreSQL(t *testing.T) {
 	}
 	key := make([]byte, 32)
 	_, _ = rand.Read(key)
-	url := peertest.Postgres(t)
-	w := &crashWorld{
-		world: kindWorld(t), program: buildCrash(t), store: []string{"--store", url},
-		env: []string{"HOURGLASS_KEY=" + base64.StdEncoding.EncodeToString(key)},
-	}
+	w := shared(t, peertest.Postgres(t), key)
 	t.Run("points", func(t *testing.T) {
 		for i, point := range points {
 			t.Run(point, func(t *testing.T) { w.crash(t, point, i%2 == 1, i%2 == 0) })

@@ -5,7 +5,6 @@ package main_test
 import (
 	"context"
 	"crypto/rand"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -83,10 +82,7 @@ func TestTwoServersOneIsKilled(t *testing.T) {
 	key := make([]byte, 32)
 	_, _ = rand.Read(key)
 	url := peertest.Postgres(t)
-	w := &crashWorld{
-		world: newWorld(t), program: buildCrash(t), store: []string{"--store", url},
-		env: []string{"HOURGLASS_KEY=" + base64.StdEncoding.EncodeToString(key)},
-	}
+	w := shared(t, url, key)
 	first, second := w.with(t, t.TempDir(), ""), w.with(t, t.TempDir(), "")
 	var wg sync.WaitGroup
 	var ended atomic.Int64
