@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"cmp"
 	"context"
 	"strconv"
 	"sync"
@@ -68,6 +69,7 @@ func (s *Service) deploy(ctx context.Context, c Caller, req DeployRequest, call 
 
 // attempt goes from the session to the check, in a turn at the session.
 func (r *run) attempt(ctx context.Context) (err error) {
+	r.dep = Deployment{}
 	if r.place, err = r.resolve(ctx); err != nil {
 		return err
 	}
@@ -107,6 +109,9 @@ func (r *run) onRecord(ctx context.Context, kind Act, do func(context.Context) e
 		return err
 	}
 	err = do(ctx)
+	if err != nil && (r.startsOver(err) || !r.isNew && r.dep.ID == "") {
+		err = cmp.Or(a.giveBack(ctx), err) // nothing of it was done
+	}
 	unrecorded := a.end(ctx, err, func(e *Event) {
 		if r.acct != nil {
 			e.AccountID, e.AccountName, e.ExpiresAt = r.acct.ID, r.acct.Name, r.acct.ExpiresAt
