@@ -264,6 +264,9 @@ func (s *Service) outcomeOf(ctx context.Context, claim *Claim) (ClaimMove, bool)
 				d.Host, resp.Status, now.Format(time.RFC3339), now.Sub(claim.ExpiresAt).Round(time.Minute))}, true
 		}
 	}
+	if !asked {
+		lapsed.Evidence = "for a day after the account's hour nothing of it could be reached from here (confidence: low)"
+	}
 	return lapsed, asked || now.Sub(claim.ExpiresAt) > 24*time.Hour
 }
 
