@@ -171,10 +171,10 @@ func (plainPolicy) Decide(_ context.Context, act Act, f Facts) Decision {
 	return Decision{Verdict: Allow}
 }
 
-// claimed are the labels that a model gives itself.
-func claimed(runID, jobID string) map[string]string {
+// claimed are the labels that a model gives itself; what a trusted label says is none.
+func claimed(runID, jobID string, trusted map[string]string) map[string]string {
 	out := map[string]string{"run_id": runID, "job_id": jobID}
-	maps.DeleteFunc(out, func(_, v string) bool { return v == "" })
+	maps.DeleteFunc(out, func(k, v string) bool { return v == "" || v == trusted[k] })
 	if len(out) == 0 {
 		return nil
 	}
@@ -183,7 +183,7 @@ func claimed(runID, jobID string) map[string]string {
 
 // aboutSession is what a record says of a session and its account.
 func aboutSession(sess *Session, a *Account) Event {
-	e := Event{SessionID: sess.ID, ClaimedLabels: claimed(sess.RunID, sess.JobID)}
+	e := Event{SessionID: sess.ID, ClaimedLabels: claimed(sess.RunID, sess.JobID, sess.Labels)}
 	if a != nil {
 		e.AccountID, e.AccountName, e.ExpiresAt = a.ID, a.Name, a.ExpiresAt
 	}

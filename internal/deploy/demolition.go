@@ -18,8 +18,8 @@ type demolition struct {
 	only  string   // the one Worker that goes
 	// earlier says what stays of accounts that the session had before.
 	earlier []string
-	res   *TeardownResult
-	again bool // something may be deleted by a later call
+	res     *TeardownResult
+	again   bool // something may be deleted by a later call
 }
 
 func (d *demolition) look(ctx context.Context) error {

@@ -102,7 +102,9 @@ func (r *run) carryOut(ctx context.Context) error {
 // record.
 func (r *run) onRecord(ctx context.Context, kind Act, do func(context.Context) error) error {
 	e := aboutSession(&r.place.session, r.place.account)
-	e.ClaimedLabels = claimed(r.req.RunID, r.req.JobID)
+	if e.ClaimedLabels = r.req.Claimed; e.ClaimedLabels == nil {
+		e.ClaimedLabels = claimed(r.req.RunID, r.req.JobID, r.c.Labels)
+	}
 	e.Worker, e.Digest, e.BundleID = r.art.Name, r.art.Digest, r.art.BundleID()
 	a, err := r.s.decide(ctx, kind, r.c, e, Facts{Fresh: r.req.Fresh, Worker: r.facts, Findings: r.findings})
 	if err != nil {
