@@ -143,6 +143,9 @@ func (d *demolition) demolish(ctx context.Context) error {
 		if inv, err = d.s.cfg.Cloud.Inventory(ctx, d.acct); err != nil {
 			return d.lost(ctx, err)
 		}
+		if err := d.foreign(ctx, inv.Workers); err != nil {
+			return err
+		}
 	}
 	for _, w := range inv.Workers {
 		if err := d.did(resourceWorker+" "+w, d.s.cfg.Cloud.DeleteWorker(ctx, d.acct, w)); err != nil {
@@ -153,6 +156,28 @@ func (d *demolition) demolish(ctx context.Context) error {
 		if err := d.did(r.Type+" "+r.Name, d.s.cfg.Cloud.DeleteResource(ctx, d.acct, r)); err != nil {
 			return d.lost(ctx, err)
 		}
+	}
+	return nil
+}
+
+// foreign puts on record which Workers of the account are not ours: somebody else used it.
+// They go with the rest.
+func (d *demolition) foreign(ctx context.Context, workers []string) error {
+	deps, err := d.s.cfg.Store.Deployments(ctx, d.sess.ID)
+	if err != nil {
+		return err
+	}
+	for _, w := range workers {
+		if slices.ContainsFunc(deps, func(x Deployment) bool { return x.Worker == w && x.AccountID == d.acct.ID }) {
+			continue
+		}
+		e := aboutSession(d.sess, d.acct)
+		e.Principal, e.Labels, e.Worker = d.sess.Principal, d.sess.Labels, cut(w, 100)
+		e.Detail = "a Worker on the account that was not deployed from here"
+		if err := d.s.notice(ctx, NoticeForeign, e); err != nil {
+			return err
+		}
+		d.res.Warnings = append(d.res.Warnings, "The account had a Worker that was not deployed from here: "+cut(d.s.cfg.Redactor.Redact(w), 100))
 	}
 	return nil
 }

@@ -287,3 +287,46 @@ func TestRevoke(t *testing.T) {
 		}
 	})
 }
+
+// A Worker that somebody else put onto the account is on record, said, and goes too.
+func TestTeardownNoticesWhatIsNotOurs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, g := newWorld(t), &guards{}
+		s := w.guarded(g)
+		must(t, s, worker("200 one"))
+		w.set(func() {
+			for _, a := range w.accounts {
+				a.workers["implant"] = &fakeWorker{versions: []fakeVersion{{id: "v"}}}
+			}
+		})
+		g.forget()
+		res := teardown(t, s, deploy.TeardownRequest{})
+		if !slices.Equal(res.Deleted, []string{"worker hello", "worker implant"}) || len(res.Warnings) != 1 || !strings.Contains(res.Warnings[0], "implant") {
+			t.Errorf("%+v", res)
+		}
+		g.tells(t, "teardown decision allow", "foreign_change notice", "teardown outcome ok")
+		if g.events[1].Worker != "implant" || g.events[1].SessionID != res.SessionID {
+			t.Errorf("%+v", g.events[1])
+		}
+	})
+}
+
+// Whose a Worker is stands on the account too, in characters that the API takes.
+func TestAWorkerCarriesItsTags(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		c := me
+		c.Labels = map[string]string{"a": "x, y & z"}
+		for _, k := range []string{"b", "c", "d", "e", "f", "g"} {
+			c.Labels[k] = k
+		}
+		res, err := w.service().Deploy(t.Context(), c, worker("200 one"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := w.lastUpload.Tags
+		if len(got) != 8 || !slices.Equal(got[:2], []string{"hourglass", "session=" + res.SessionID}) || got[2] != "digest="+w.lastUpload.Tag || got[3] != "a=x__y___z" || got[4] != "b=b" {
+			t.Errorf("%q", got)
+		}
+	})
+}
