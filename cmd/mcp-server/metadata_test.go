@@ -89,6 +89,7 @@ func compact(raw []byte) string {
 func comparable(md map[string]any) map[string]any {
 	// Ours goes to the version's record; wrangler has none without --message.
 	delete(md, "annotations")
+	delete(md, "tags") // whose it is: ours alone
 	// wrangler's own statistics, and its wish to let old Durable Objects finish for up
 	// to five minutes: after a redeploy the new code is what an agent wants to see.
 	delete(md, "package_dependencies")

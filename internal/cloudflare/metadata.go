@@ -24,6 +24,10 @@ func metadataOrder() []string {
 // maxAnnotation bounds each annotation, in bytes.
 const maxAnnotation = 100
 
+// maxTags bounds a Worker's tags (Cloudflare's documentation of the upload's metadata: up
+// to eight, without commas and ampersands).
+const maxTags = 8
+
 // metadata makes the metadata part of an upload. assetToken is the completion token of
 // the static files, "" without any. An assets-only Worker has few keys, in an order
 // of its own (section 6.2).
@@ -55,6 +59,9 @@ func metadata(up deploy.Upload, assetToken string) ([]byte, error) {
 	}
 	annotate(all, "workers/message", up.Message)
 	annotate(all, "workers/tag", up.Tag)
+	if _, own := a.Metadata["tags"]; !own && len(up.Tags) > 0 {
+		all["tags"] = up.Tags[:min(len(up.Tags), maxTags)]
+	}
 	for key, value := range a.Metadata {
 		if _, ours := all[key]; ours && key != "keep_bindings" {
 			return nil, deploy.Errorf(deploy.CodeConfigInvalid,

@@ -96,7 +96,10 @@ func (s *Service) endRefused(ctx context.Context, a *Account) (over bool, err er
 	if !s.timeFor(a).Before(a.ExpiresAt) {
 		return true, s.end(ctx, a, AccountExpired)
 	}
-	return false, s.end(ctx, a, AccountLost)
+	if err := s.end(ctx, a, AccountLost); err != nil {
+		return false, err
+	}
+	return false, s.notice(ctx, NoticeAccountLost, Event{SessionID: a.SessionID, AccountID: a.ID, AccountName: a.Name, ExpiresAt: a.ExpiresAt})
 }
 
 // termsAccepted holds back the making of an account for which nobody accepted the terms.

@@ -14,14 +14,17 @@ type act struct {
 	s     *Service
 	event Event
 	began time.Time
+	// approval is the human's yes that it rests on; nil: it needed none.
+	approval *Approval
 }
 
 // decide asks the policy about an act and puts the decision on record. It refuses what
 // is denied, what a human was asked about and has not allowed, and what can't be
 // recorded: no record, no act. e names what the act is about; f what only its rules see.
 func (s *Service) decide(ctx context.Context, kind Act, c Caller, e Event, f Facts) (*act, error) {
-	if err := s.stopped(ctx, kind); err != nil {
-		return nil, err
+	frozen := s.stopped(ctx, kind)
+	if frozen != nil && !IsCode(frozen, CodeFrozen) {
+		return nil, frozen
 	}
 	usage, err := s.cfg.Store.Usage(ctx, c.Principal, s.cfg.Now().Add(-time.Hour))
 	if err != nil {
@@ -31,12 +34,18 @@ func (s *Service) decide(ctx context.Context, kind Act, c Caller, e Event, f Fac
 	f.ClaimedLabels, f.Target, f.Session = e.ClaimedLabels, s.cfg.Cloud.Target(), e.SessionID
 	f.Usage, f.Now = usage, s.cfg.Now().UTC()
 	d := s.policy().Decide(ctx, kind, f)
+	if frozen != nil { // whatever the policy says
+		d = Decision{Verdict: Deny, Reasons: []Reason{{Rule: "freeze", Verdict: Deny, Message: AsError(frozen).Message}}}
+	}
 
 	e.ActID, e.Act, e.Phase = NewID("a"), string(kind), PhaseDecision
 	e.Principal, e.Labels, e.Client, e.Door, e.TraceID, e.Target = c.Principal, c.Labels, c.Client, c.Door, c.TraceID, f.Target
 	e.Verdict, e.Rules, e.Findings = d.Verdict, d.Reasons, f.Findings
 	a := &act{s: s, event: e, began: s.cfg.Now()}
-	refused := s.refusal(ctx, kind, &a.event)
+	refused := frozen
+	if refused == nil {
+		refused = s.refusal(ctx, kind, a)
+	}
 	if err := s.record(ctx, a.event); err != nil {
 		return nil, err
 	}
@@ -47,16 +56,16 @@ func (s *Service) decide(ctx context.Context, kind Act, c Caller, e Event, f Fac
 }
 
 // refusal is why an act is not done, by its decision.
-func (s *Service) refusal(ctx context.Context, kind Act, e *Event) error {
-	switch {
+func (s *Service) refusal(ctx context.Context, kind Act, a *act) error {
+	switch e := &a.event; {
 	case e.Verdict == Allow:
 		return nil
 	case e.Verdict == Ask && kind == ActRequestClaim:
 		return nil // asking a human is what the act does
 	case e.Verdict == Ask:
-		return s.approved(ctx, kind, e)
+		return s.approved(ctx, kind, a)
 	}
-	return errDenied(kind, e)
+	return errDenied(kind, &a.event)
 }
 
 // errDenied tells what the rules said, in their words.
@@ -137,7 +146,8 @@ func (s *Service) notify(kind string, data map[string]any) {
 	}
 }
 
-// policy is the operator's, or the plain one: everything is allowed but keeping.
+// policy is the operator's, or the plain one: what holds secrets is denied, keeping is
+// asked, everything else allowed.
 func (s *Service) policy() Policy {
 	if s.cfg.Policy != nil {
 		return s.cfg.Policy
@@ -148,17 +158,23 @@ func (s *Service) policy() Policy {
 type plainPolicy struct{}
 
 // Decide implements Policy.
-func (plainPolicy) Decide(_ context.Context, act Act, _ Facts) Decision {
+func (plainPolicy) Decide(_ context.Context, act Act, f Facts) Decision {
+	if len(f.Findings) > 0 {
+		return Decision{Verdict: Deny, Reasons: []Reason{{
+			Rule: "plain", Verdict: Deny, Message: "What would become public holds something that looks like a secret.",
+			Next: "Take it out of the code; give it to the Worker as a secret binding.",
+		}}}
+	}
 	if act == ActRequestClaim {
 		return Decision{Verdict: Ask, Reasons: []Reason{{Rule: "plain", Verdict: Ask, Message: "Keeping an account is a human's decision."}}}
 	}
 	return Decision{Verdict: Allow}
 }
 
-// claimed are the labels that a model gives itself.
-func claimed(runID, jobID string) map[string]string {
+// claimed are the labels that a model gives itself; what a trusted label says is none.
+func claimed(runID, jobID string, trusted map[string]string) map[string]string {
 	out := map[string]string{"run_id": runID, "job_id": jobID}
-	maps.DeleteFunc(out, func(_, v string) bool { return v == "" })
+	maps.DeleteFunc(out, func(k, v string) bool { return v == "" || v == trusted[k] })
 	if len(out) == 0 {
 		return nil
 	}
@@ -167,7 +183,7 @@ func claimed(runID, jobID string) map[string]string {
 
 // aboutSession is what a record says of a session and its account.
 func aboutSession(sess *Session, a *Account) Event {
-	e := Event{SessionID: sess.ID, ClaimedLabels: claimed(sess.RunID, sess.JobID)}
+	e := Event{SessionID: sess.ID, ClaimedLabels: claimed(sess.RunID, sess.JobID, sess.Labels)}
 	if a != nil {
 		e.AccountID, e.AccountName, e.ExpiresAt = a.ID, a.Name, a.ExpiresAt
 	}

@@ -3,6 +3,9 @@ package deploy
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"strings"
 	"time"
 )
 
@@ -25,7 +28,8 @@ type Approval struct {
 	Act       Act
 	SessionID string
 	Worker    string
-	// Digest is the artifact's; another artifact needs another approval.
+	// Digest is the artifact's; another artifact needs another approval. Of an act that has
+	// none it stands for what the act is done to.
 	Digest    string
 	Labels    map[string]string
 	Reasons   []Reason
@@ -55,8 +59,10 @@ type Approvals interface {
 
 // approved lets an act pass that a human allowed, once; else it asks, or says that a
 // human was asked.
-func (s *Service) approved(ctx context.Context, kind Act, e *Event) error {
-	have, err := s.cfg.Store.ApprovalFor(ctx, e.Principal, kind, e.Digest)
+func (s *Service) approved(ctx context.Context, kind Act, a *act) error {
+	e := &a.event
+	subject := approvalSubject(e)
+	have, err := s.cfg.Store.ApprovalFor(ctx, e.Principal, kind, subject)
 	if err != nil {
 		return err
 	}
@@ -65,9 +71,12 @@ func (s *Service) approved(ctx context.Context, kind Act, e *Event) error {
 		switch have.State {
 		case ApprovalGiven:
 			used, err := s.cfg.Store.DecideApproval(ctx, have.ID, ApprovalGiven, ApprovalUsed, have.By, have.DecidedAt)
-			if err != nil || used {
-				e.Detail = "approved by " + have.By + " (" + have.ID + ")"
+			if err != nil {
 				return err
+			}
+			if used {
+				a.approval, e.Detail = have, "approved by "+have.By+" ("+have.ID+")"
+				return nil
 			}
 		case ApprovalRefused:
 			return errApprovalRefused(kind, have)
@@ -77,7 +86,7 @@ func (s *Service) approved(ctx context.Context, kind Act, e *Event) error {
 		}
 	}
 	asked := Approval{
-		ID: NewID("ap"), Principal: e.Principal, Act: kind, SessionID: e.SessionID, Worker: e.Worker, Digest: e.Digest,
+		ID: NewID("ap"), Principal: e.Principal, Act: kind, SessionID: e.SessionID, Worker: e.Worker, Digest: subject,
 		Labels: e.Labels, Reasons: e.Rules, State: ApprovalWaiting, AskedAt: now.UTC(), ExpiresAt: now.Add(approvalLife).UTC(),
 	}
 	if err := s.cfg.Store.SaveApproval(ctx, asked); err != nil {
@@ -87,6 +96,26 @@ func (s *Service) approved(ctx context.Context, kind Act, e *Event) error {
 		"approval_id": asked.ID, "act": kind, "principal": e.Principal, "worker": e.Worker, "digest": e.Digest, "labels": e.Labels, "expires_at": asked.ExpiresAt,
 	})
 	return s.errApprovalNeeded(kind, e, &asked)
+}
+
+// approvalSubject is what an approval is about: the artifact; where an act has none, what
+// it is done to, so that a yes about one session is none about another.
+func approvalSubject(e *Event) string {
+	if e.Digest != "" {
+		return e.Digest
+	}
+	sum := sha256.Sum256([]byte(strings.Join([]string{e.Act, e.SessionID, e.AccountID, e.DeploymentID, e.Worker}, "\x00")))
+	return hex.EncodeToString(sum[:])
+}
+
+// giveBack makes an approval good again whose act came to nothing: another guard refused
+// it, or it starts over. A human is not asked twice about the same.
+func (a *act) giveBack(ctx context.Context) error {
+	if a.approval == nil {
+		return nil
+	}
+	_, err := a.s.cfg.Store.DecideApproval(context.WithoutCancel(ctx), a.approval.ID, ApprovalUsed, ApprovalGiven, a.approval.By, a.approval.DecidedAt)
+	return err
 }
 
 func (s *Service) errApprovalNeeded(kind Act, e *Event, a *Approval) *Error {

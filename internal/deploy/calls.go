@@ -71,7 +71,10 @@ type DeployRequest struct {
 	Fresh     bool   // retire the current account and make another
 	RunID     string
 	JobID     string
-	Expect    *Expect
+	// Claimed is what the model says of itself (run_id, job_id) where trusted labels took
+	// the place of it in RunID and JobID; nil: it said what they say.
+	Claimed map[string]string
+	Expect  *Expect
 	// IdempotencyKey makes a repeated call return the first one's result.
 	IdempotencyKey string
 	// Progress is told each stage as it begins; may be nil. It must not block.

@@ -115,7 +115,7 @@ func (s *Service) moveClaim(ctx context.Context, claim *Claim, sess *Session, m 
 	}
 	return s.notice(ctx, NoticeClaim, Event{
 		SessionID: sess.ID, AccountID: claim.AccountID, ClaimID: claim.ID, Digest: claim.Digest,
-		Principal: sess.Principal, Labels: sess.Labels, ClaimedLabels: claimed(sess.RunID, sess.JobID), Detail: m.Evidence,
+		Principal: sess.Principal, Labels: sess.Labels, ClaimedLabels: claimed(sess.RunID, sess.JobID, sess.Labels), Detail: m.Evidence,
 		Data: map[string]string{"from": string(m.From), "to": string(m.To), "by": m.By, "channel": m.Channel}, ExpiresAt: claim.ExpiresAt,
 	})
 }
@@ -218,7 +218,7 @@ func (s *Service) settleClaims(ctx context.Context) error {
 		if !s.overForGood(acct) || s.timeFor(acct).Before(acct.ExpiresAt.Add(adoptedMargin)) {
 			continue
 		}
-		m, known := s.outcomeOf(ctx, &given[i])
+		m, known := s.outcomeOf(ctx, &given[i], s.timeFor(acct).UTC())
 		if !known {
 			continue
 		}
@@ -247,10 +247,9 @@ func (s *Service) settleClaim(ctx context.Context, claim *Claim, m ClaimMove) er
 }
 
 // outcomeOf tells from outside what became of an approved claim: what nobody claimed is
-// deleted with its account, so what still serves well after the hour was adopted,
-// probably. Unreachable is not known, and looked at again; a day later it is over.
-func (s *Service) outcomeOf(ctx context.Context, claim *Claim) (ClaimMove, bool) {
-	now := s.cfg.Now().UTC()
+// deleted with its account, so what still serves well after the hour (now, by the account's
+// clock) was adopted, probably. Unreachable is not known, and looked at again; a day later it is over.
+func (s *Service) outcomeOf(ctx context.Context, claim *Claim, now time.Time) (ClaimMove, bool) {
 	lapsed := ClaimMove{To: ClaimLapsed, Evidence: fmt.Sprintf("nothing of it served at %s, after the account's hour (confidence: high)", now.Format(time.RFC3339))}
 	deps, err := s.cfg.Store.Deployments(ctx, claim.SessionID)
 	if err != nil {
@@ -272,6 +271,9 @@ func (s *Service) outcomeOf(ctx context.Context, claim *Claim) (ClaimMove, bool)
 			return ClaimMove{To: ClaimProbablyAdopted, Evidence: fmt.Sprintf("%s answered HTTP %d at %s, %s after the account's hour (confidence: medium)",
 				d.Host, resp.Status, now.Format(time.RFC3339), now.Sub(claim.ExpiresAt).Round(time.Minute))}, true
 		}
+	}
+	if !asked {
+		lapsed.Evidence = "for a day after the account's hour nothing of it could be reached from here (confidence: low)"
 	}
 	return lapsed, asked || now.Sub(claim.ExpiresAt) > 24*time.Hour
 }

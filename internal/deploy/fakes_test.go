@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -67,6 +69,8 @@ type world struct {
 	// onLook is asked before an account is looked at.
 	onLook func(n int) error
 	looks  int
+	// onDelete is asked before something is deleted, "worker hello".
+	onDelete func(what string) error
 	// misused are uses of a token that must not be used any more: of an account that was
 	// in ended, or that is over by a clock.
 	misused []string
@@ -460,9 +464,7 @@ func (c *fakeCloud) Inventory(ctx context.Context, acct *deploy.Account) (*deplo
 		return nil, err
 	}
 	inv := &deploy.Inventory{}
-	for name := range known.workers {
-		inv.Workers = append(inv.Workers, name)
-	}
+	inv.Workers = slices.Sorted(maps.Keys(known.workers))
 	if c.prepares > 0 {
 		inv.Resources = []deploy.OwnedResource{{Type: deploy.ResourceKV, Name: "kv", Ref: "ref-of-kv"}}
 	}
@@ -474,6 +476,9 @@ func (c *fakeCloud) DeleteWorker(ctx context.Context, acct *deploy.Account, work
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		known, err := c.account(acct)
+		if err == nil && c.onDelete != nil {
+			err = c.onDelete("worker " + worker)
+		}
 		if err == nil {
 			delete(known.workers, worker)
 		}
@@ -482,8 +487,20 @@ func (c *fakeCloud) DeleteWorker(ctx context.Context, acct *deploy.Account, work
 	return err
 }
 
-func (c *fakeCloud) DeleteResource(context.Context, *deploy.Account, deploy.OwnedResource) error {
-	return errors.New("not played")
+func (c *fakeCloud) DeleteResource(ctx context.Context, acct *deploy.Account, r deploy.OwnedResource) error {
+	_, err := told(ctx, deploy.StepDelete, r.Type+" "+r.Name, func() (bool, string, error) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		_, err := c.account(acct)
+		if err == nil && c.onDelete != nil {
+			err = c.onDelete(r.Type + " " + r.Name)
+		}
+		if err == nil {
+			c.prepares = 0
+		}
+		return true, "", err
+	})
+	return err
 }
 
 func (c *fakeCloud) Tail(_ context.Context, acct *deploy.Account, worker string) (deploy.Tail, error) {

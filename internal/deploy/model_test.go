@@ -470,7 +470,9 @@ func (m *machine) sessionHolds(rt *rapid.T, sess deploy.Session) {
 	}
 	if want := m.claims[sess.ID]; want == deploy.ClaimApproved {
 		claim, err := m.store.Claim(m.t.Context(), sess.ID)
-		if err != nil || claim == nil || claim.State != want {
+		// Sweeping moves it on when its hour is over, and says what it saw.
+		settled := claim != nil && claim.Evidence != "" && (claim.State == deploy.ClaimProbablyAdopted || claim.State == deploy.ClaimLapsed)
+		if err != nil || claim == nil || claim.State != want && !settled {
 			rt.Fatalf("the approval of %s is forgotten: %+v, %v", sess.ID, claim, err)
 		}
 	}

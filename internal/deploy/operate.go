@@ -42,8 +42,9 @@ func (s *Service) stopped(ctx context.Context, kind Act) error {
 func (s *Service) SetFreeze(ctx context.Context, frozen bool, by, reason string) error {
 	var f *Freeze
 	state := "thawed"
+	reason = cut(s.cfg.Redactor.Redact(reason), 300)
 	if frozen {
-		state, f = "frozen", &Freeze{By: by, Reason: cut(s.cfg.Redactor.Redact(reason), 300), At: s.cfg.Now().UTC()}
+		state, f = "frozen", &Freeze{By: by, Reason: reason, At: s.cfg.Now().UTC()}
 	}
 	// The stop comes first: a log that can't be written must not keep anybody from stopping.
 	err := s.cfg.Store.SetFreeze(ctx, f)

@@ -40,6 +40,9 @@ type Upload struct {
 	Objects map[string]any
 	// Message and Tag become the version's annotations; at most 100 bytes of each are sent.
 	Message, Tag string
+	// Tags become the Worker's, so that whoever looks at the account sees whose it is; at
+	// most 8, of letters, digits and _.:=/@-.
+	Tags []string
 }
 
 // Uploaded is what the API answered to an upload.

@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"cmp"
 	"context"
 	"strconv"
 	"sync"
@@ -68,6 +69,7 @@ func (s *Service) deploy(ctx context.Context, c Caller, req DeployRequest, call 
 
 // attempt goes from the session to the check, in a turn at the session.
 func (r *run) attempt(ctx context.Context) (err error) {
+	r.dep = Deployment{}
 	if r.place, err = r.resolve(ctx); err != nil {
 		return err
 	}
@@ -100,13 +102,18 @@ func (r *run) carryOut(ctx context.Context) error {
 // record.
 func (r *run) onRecord(ctx context.Context, kind Act, do func(context.Context) error) error {
 	e := aboutSession(&r.place.session, r.place.account)
-	e.ClaimedLabels = claimed(r.req.RunID, r.req.JobID)
+	if e.ClaimedLabels = r.req.Claimed; e.ClaimedLabels == nil {
+		e.ClaimedLabels = claimed(r.req.RunID, r.req.JobID, r.c.Labels)
+	}
 	e.Worker, e.Digest, e.BundleID = r.art.Name, r.art.Digest, r.art.BundleID()
 	a, err := r.s.decide(ctx, kind, r.c, e, Facts{Fresh: r.req.Fresh, Worker: r.facts, Findings: r.findings})
 	if err != nil {
 		return err
 	}
 	err = do(ctx)
+	if err != nil && (r.startsOver(err) || !r.isNew && r.dep.ID == "") {
+		err = cmp.Or(a.giveBack(ctx), err) // nothing of it was done
+	}
 	unrecorded := a.end(ctx, err, func(e *Event) {
 		if r.acct != nil {
 			e.AccountID, e.AccountName, e.ExpiresAt = r.acct.ID, r.acct.Name, r.acct.ExpiresAt

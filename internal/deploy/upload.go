@@ -4,6 +4,9 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -80,7 +83,7 @@ func (r *run) send(ctx context.Context, prepared *Prepared) error {
 	}
 	up, err := r.s.cfg.Cloud.Upload(ctx, r.acct, Upload{
 		Artifact: r.art, Bindings: withSecrets(bindings, r.secrets), Objects: prepared.Objects,
-		Tag: versionTag(r.art.Digest), Message: "hourglass " + r.place.session.ID,
+		Tag: versionTag(r.art.Digest), Message: "hourglass " + r.place.session.ID, Tags: r.tags(),
 	})
 	if err != nil {
 		if e := startError(r.art, err); e != nil {
@@ -91,6 +94,30 @@ func (r *run) send(ctx context.Context, prepared *Prepared) error {
 	r.dep.VersionID = up.VersionID
 	r.openEvents(ctx)
 	return nil
+}
+
+// tags say on the account itself whose a Worker is: the session, the artifact, and the
+// trusted labels as far as there is room.
+func (r *run) tags() []string {
+	const most, longest = 8, 100
+	out := []string{"hourglass", "session=" + r.place.session.ID, "digest=" + versionTag(r.art.Digest)}
+	for _, key := range slices.Sorted(maps.Keys(r.c.Labels)) {
+		if len(out) < most {
+			out = append(out, cut(r.s.cfg.Redactor.Redact(key+"="+r.c.Labels[key]), longest))
+		}
+	}
+	for i := range out {
+		out[i] = strings.Map(tagRune, out[i])
+	}
+	return out
+}
+
+// tagRune keeps what the API takes in a tag.
+func tagRune(c rune) rune {
+	if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("_.:=/@-", c) {
+		return c
+	}
+	return '_'
 }
 
 // versionTag is the annotation by which a version is known to be of an artifact.

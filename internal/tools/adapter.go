@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
 	"runtime/debug"
 	"strings"
@@ -62,6 +63,16 @@ func (c *call) about(session, runID, jobID string) (run, job string) {
 		c.jobID, c.claimedJobID = trusted, jobID
 	}
 	return c.runID, c.jobID
+}
+
+// claims is what the model says of itself; nil: nothing.
+func claims(runID, jobID string) map[string]string {
+	out := map[string]string{labelRun: runID, labelJob: jobID}
+	maps.DeleteFunc(out, func(_, v string) bool { return v == "" })
+	if len(out) == 0 {
+		return nil
+	}
+	return out
 }
 
 // define wraps a tool for mcp-go. The wrapper decodes strictly, recovers, shapes results

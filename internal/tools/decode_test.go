@@ -154,7 +154,7 @@ func TestGoodArguments(t *testing.T) {
 	success(t, rawCall(t, srv, "deploy_temporary", `{"bundle_id":"b_1","session_id":"s","fresh":true,"run_id":"r","job_id":"j","expect":{"path":"/h","status":2e2,"body_contains":"ok"}}`))
 	success(t, rawCall(t, srv, "deploy_temporary", `{"project_dir":".","expect":{}}`))
 	wantDeploys := []deploy.DeployRequest{
-		{BundleID: "b_1", SessionID: "s", Fresh: true, RunID: "r", JobID: "j", Expect: &deploy.Expect{Path: "/h", Status: 200, BodyContains: "ok"}},
+		{BundleID: "b_1", SessionID: "s", Fresh: true, RunID: "r", JobID: "j", Claimed: map[string]string{"run_id": "r", "job_id": "j"}, Expect: &deploy.Expect{Path: "/h", Status: 200, BodyContains: "ok"}},
 		{Source: deploy.Source{ProjectDir: "."}, Expect: &deploy.Expect{}},
 	}
 	if diff := cmp.Diff(wantDeploys, deploys); diff != "" {

@@ -118,7 +118,7 @@ func (in *deployInput) request(c *call) (deploy.DeployRequest, error) {
 	run, job := c.about(in.SessionID, in.RunID, in.JobID)
 	req := deploy.DeployRequest{
 		BundleID: in.BundleID, SessionID: in.SessionID, Fresh: in.Fresh, RunID: run, JobID: job,
-		Progress: c.reached,
+		Progress: c.reached, Claimed: claims(in.RunID, in.JobID),
 	}
 	if given := in.given(); in.BundleID != "" && len(given) > 0 {
 		if in.ProjectDir != "" || len(in.Files) > 0 {
