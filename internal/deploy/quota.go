@@ -105,7 +105,7 @@ func (s *Service) roomAgain(ctx context.Context, principal string, most int) tim
 			return 0
 		}
 		for _, d := range deployments {
-			if now.Sub(d.CreatedAt) < limitWindow {
+			if now.Sub(d.CreatedAt) <= limitWindow {
 				made = append(made, d.CreatedAt)
 			}
 		}
