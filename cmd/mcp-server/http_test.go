@@ -38,7 +38,7 @@ func (w *world) serveHTTP(args ...string) *office {
 	// A label of the operator's: over HTTP the built-in policy wants every deployment to name its job.
 	all := append([]string{"http", "--addr", "127.0.0.1:0", "--label", "job_id=e2e"}, w.serverArgs(args...)[1:]...)
 	f := &office{w: w, cmd: exec.Command(program, all...), stderr: &lockedBuffer{}, rest: &lockedBuffer{}, ended: make(chan error, 1)} //nolint:gosec // our own program
-	f.cmd.Env, f.cmd.Dir, f.cmd.Stderr = w.cleanEnv(), w.home, f.stderr
+	f.cmd.Env, f.cmd.Dir, f.cmd.Stderr = w.cleanEnv(w.extra...), w.home, f.stderr
 	out, err := f.cmd.StdoutPipe()
 	if err != nil {
 		w.t.Fatal(err)

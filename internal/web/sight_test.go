@@ -112,4 +112,3 @@ func TestRate(t *testing.T) {
 		t.Errorf("after a while: %d %s", got.status, got.body)
 	}
 }
-
