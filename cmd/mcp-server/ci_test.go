@@ -30,7 +30,9 @@ func readCI(t *testing.T, name string, into any) {
 func ciJobs(t *testing.T) map[string]ciJob {
 	t.Helper()
 	var gh struct {
-		Jobs map[string]struct{ Steps []struct{ Name, If, Run string } }
+		Jobs map[string]struct {
+			Steps []struct{ Name, If, Run string }
+		}
 	}
 	readCI(t, "github.yml", &gh)
 	var hub ciJob

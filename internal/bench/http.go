@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -137,7 +138,7 @@ func serveBare(context.Context) (*served, error) {
 	srv.AddTool(mcp.NewTool("status", mcp.WithString("session_id")), func(context.Context, mcp.CallToolRequest) (*mcp.CallToolResult, error) {
 		return mcp.NewToolResultText(`{"sessions":[]}`), nil
 	})
-	stream := server.NewStreamableHTTPServer(srv, server.WithSessionIdleTTL(idleTTL))
+	stream := server.NewStreamableHTTPServer(srv, server.WithSessionIdleTTL(idleTTL), server.WithStreamableHTTPLogger(slog.New(slog.DiscardHandler)))
 	mux := http.NewServeMux()
 	mux.Handle("/mcp", stream)
 	front := httptest.NewServer(mux)
@@ -166,7 +167,7 @@ func send(ctx context.Context, c *http.Client, url, session, body string) (strin
 	}
 	defer res.Body.Close() //nolint:errcheck // it was read
 	raw, err := io.ReadAll(res.Body)
-	if err != nil || res.StatusCode/100 != 2 || bytes.Contains(raw, []byte(`"error":{`)) || bytes.Contains(raw, []byte(`"isError":true`)) {
+	if err != nil || res.StatusCode/100 != 2 || bytes.Contains(raw, []byte(`"error":{"code"`)) || bytes.Contains(raw, []byte(`"isError":true`)) {
 		return "", fmt.Errorf("%w: HTTP %d %.300s (%w)", errAnswer, res.StatusCode, raw, err)
 	}
 	return res.Header.Get("Mcp-Session-Id"), nil
