@@ -1,5 +1,5 @@
 # All targets share Go's build cache.
-.PHONY: test race full lint demo bench fuzz
+.PHONY: test race full lint demo bench bench-http fuzz
 
 test: ## what a developer runs; skips are shown with their reasons and counted
 	@go test -json ./... | go run ./internal/testcount
@@ -18,6 +18,9 @@ demo:
 
 bench: ## wrangler and our server side by side, medians and ratios
 	go run ./internal/bench
+
+bench-http: ## a team's load over HTTP, beside a bare mcp-go server
+	@go run ./internal/bench -only http
 
 fuzz: ## every fuzz target for ten seconds
 	@for p in $$(go list ./...); do \

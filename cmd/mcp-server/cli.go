@@ -66,6 +66,10 @@ type options struct {
 	MaxAccounts      int               `help:"How many accounts one caller may make in an hour. Default: as many as the API gives." placeholder:"N"`
 	MaxAccountsInAll int               `help:"How many accounts all callers together may make in an hour." placeholder:"N"`
 
+	quota
+
+	OTLPEndpoint string `name:"otlp-endpoint" help:"Where traces go, by OTLP over HTTP; headers for it in HOURGLASS_OTLP_HEADERS." placeholder:"URL"`
+
 	Webhook   string   `help:"Where people elsewhere are told what waits; signed with HOURGLASS_WEBHOOK_SECRET." placeholder:"URL"`
 	KeepAudit []string `help:"How long records of acts are kept: 365d, or deploy=730d for one act, or forever; repeatable. Default: 365d." placeholder:"RULE" sep:"none"`
 	// rootsByName: the current folder is no root, only what --root names.

@@ -24,9 +24,13 @@ func (stdioCmd) Run(ctx context.Context, o *options, p process) error {
 	if err != nil {
 		return err
 	}
+	watcher, err := h.quietly(ctx, o, p)
+	if err != nil {
+		return errors.Join(err, h.close())
+	}
 	caller := deploy.Caller{Principal: principal, Scope: deploy.NewID("stdio"), Labels: lbl, Door: deploy.DoorStdio}
 	srv, err := tools.New(tools.Config{
-		Service: h.service, Logger: h.log, Version: version, ReadOnly: o.ReadOnly,
+		Service: h.service, Logger: h.log, Version: version, ReadOnly: o.ReadOnly, Observer: watcher,
 		Caller: func(context.Context) deploy.Caller { return caller },
 	})
 	if err != nil {

@@ -49,6 +49,7 @@ type world struct {
 	API, Edge, Manage string
 	home              string
 	cache             string
+	extra             []string // of the environment of servers on HTTP
 }
 
 // cleanEnv is an environment with nothing of the caller's but what a program needs.

@@ -14,6 +14,7 @@ import (
 	"github.com/tailscale/hujson"
 
 	"github.com/hourglass-mcp/hourglass/internal/deploy"
+	"github.com/hourglass-mcp/hourglass/internal/telemetry"
 	"github.com/hourglass-mcp/hourglass/internal/tools"
 	"github.com/hourglass-mcp/hourglass/internal/web"
 )
@@ -29,12 +30,17 @@ type httpCmd struct {
 	StopWait                            time.Duration `help:"How long calls under way may take to settle when the server is told to stop." default:"30s"`
 	MaxStreams                          int           `help:"Open event streams of one client." default:"256"`
 	MaxCalls                            int           `help:"Calls under way of one client." default:"128"`
+	MaxRequests                         float64       `help:"Requests a second of one client; default: no limit." placeholder:"N"`
+	MaxRequestsInAll                    float64       `help:"Requests a second of all clients together; default: no limit." placeholder:"N"`
 	InsecureListenWithoutAuthentication bool          `help:"Let everybody who reaches the address deploy from here."`
 }
 
 // Run serves until the process is told to stop. The first line on stdout tells the
 // addresses; nothing else is written there.
 func (c *httpCmd) Run(ctx context.Context, o *options, p process) error {
+	if !(c.MaxRequests >= 0) || !(c.MaxRequestsInAll >= 0) { //nolint:staticcheck // NaN is neither
+		return refuse(errors.New("--max-requests and --max-requests-in-all: above 0, or leave them out"))
+	}
 	lbl, err := labels(o)
 	if err != nil {
 		return err
@@ -53,8 +59,12 @@ func (c *httpCmd) Run(ctx context.Context, o *options, p process) error {
 }
 
 func (c *httpCmd) serve(ctx context.Context, h *house, o *options, p process, auth *web.Auth, lbl map[string]string) error {
+	watcher, err := h.watch(ctx, o, p, h.readings())
+	if err != nil {
+		return err
+	}
 	srv, err := tools.New(tools.Config{
-		Service: h.service, Logger: h.log, Version: version, ReadOnly: o.ReadOnly,
+		Service: h.service, Logger: h.log, Version: version, ReadOnly: o.ReadOnly, Observer: watcher,
 		Caller: web.CallerFrom, ManyCallers: auth != nil,
 		StateKey: func() ([]byte, error) { return h.derive("questions to humans") },
 	})
@@ -65,7 +75,8 @@ func (c *httpCmd) serve(ctx context.Context, h *house, o *options, p process, au
 		MCP: srv, Addr: c.Addr, PublicURL: c.PublicURL, Auth: auth, Local: deploy.Caller{Principal: principal}, Labels: lbl,
 		InsecureOpen: c.InsecureListenWithoutAuthentication, NeededScope: tools.NeededScope, AllowOrigins: c.AllowOrigin,
 		SessionIdleTTL: c.SessionIdleTTL, StopWait: c.StopWait,
-		Limits: web.Limits{StreamsEach: c.MaxStreams, CallsEach: c.MaxCalls},
+		Limits: web.Limits{StreamsEach: c.MaxStreams, CallsEach: c.MaxCalls, RateEach: c.MaxRequests, Rate: c.MaxRequestsInAll},
+		Checks: h.checks(), Metrics: watcher.Metrics(), Trace: telemetry.FromHeaders,
 		Logger: h.log, Redactor: h.redactor,
 	})
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -38,7 +39,7 @@ func (w *world) serveHTTP(args ...string) *office {
 	// A label of the operator's: over HTTP the built-in policy wants every deployment to name its job.
 	all := append([]string{"http", "--addr", "127.0.0.1:0", "--label", "job_id=e2e"}, w.serverArgs(args...)[1:]...)
 	f := &office{w: w, cmd: exec.Command(program, all...), stderr: &lockedBuffer{}, rest: &lockedBuffer{}, ended: make(chan error, 1)} //nolint:gosec // our own program
-	f.cmd.Env, f.cmd.Dir, f.cmd.Stderr = w.cleanEnv(), w.home, f.stderr
+	f.cmd.Env, f.cmd.Dir, f.cmd.Stderr = w.cleanEnv(w.extra...), w.home, f.stderr
 	out, err := f.cmd.StdoutPipe()
 	if err != nil {
 		w.t.Fatal(err)
@@ -403,7 +404,11 @@ func TestHTTPDroppedStream(t *testing.T) {
 // post sends one request by hand and gives the answer and its protocol session.
 func (f *office) post(ctx context.Context, modern bool, session, method string, params map[string]any) (body, newSession string) {
 	if modern {
-		params["_meta"] = map[string]any{"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": map[string]any{}}
+		meta := map[string]any{"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": map[string]any{}}
+		if more, ok := params["_meta"].(map[string]any); ok {
+			maps.Copy(meta, more)
+		}
+		params["_meta"] = meta
 	}
 	raw, _ := json.Marshal(map[string]any{"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, f.MCP, strings.NewReader(string(raw)))

@@ -31,6 +31,9 @@ type house struct {
 	service  *deploy.Service
 	store    deploy.Store
 	cloudAPI deploy.Cloud
+	client   *cloudflare.Client
+	box      *sandbox.Sandbox // nil: it is not in this process
+	ping     func(ctx context.Context) error
 	record   *audit.Log
 	pages    *web.Server
 	hook     *web.Hook // nil: nobody is told elsewhere
@@ -66,8 +69,9 @@ func build(ctx context.Context, o *options, p process) (*house, error) {
 		h.log.Warn().Strs("ignored", seen).Msg("Cloudflare credentials were seen and are never used: temporary deployments stay on temporary accounts")
 	}
 	fail := func(err error) (*house, error) { return nil, errors.Join(err, h.close()) }
-	if o.MaxAccounts < 0 || o.MaxAccountsInAll < 0 {
-		return fail(errors.New("--max-accounts and --max-accounts-in-all: at least 1, or leave them out"))
+	limits, err := o.limits()
+	if err != nil {
+		return fail(err)
 	}
 	roots, err := roots(o, p)
 	if err != nil {
@@ -93,7 +97,7 @@ func build(ctx context.Context, o *options, p process) (*house, error) {
 	if err != nil {
 		return fail(err)
 	}
-	h.store, h.derive = store, store.DerivedKey
+	h.store, h.derive, h.ping = store, store.DerivedKey, store.Ping
 	h.onClose(store.Close)
 	if err := h.openHook(o, p); err != nil {
 		return fail(err)
@@ -128,7 +132,7 @@ func build(ctx context.Context, o *options, p process) (*house, error) {
 		Sealer:  sealer,
 		Bundler: bundler, Booter: booter(o, p), Cloud: cloud, Edge: edge, Store: store, Pages: site,
 		Redactor: redactor, Secrets: secrets, ReadOnly: o.ReadOnly, TermsAccepted: o.AcceptTerms,
-		MaxAccounts: o.MaxAccounts, MaxAccountsInAll: o.MaxAccountsInAll,
+		MaxAccounts: o.MaxAccounts, MaxAccountsInAll: o.MaxAccountsInAll, Limits: limits,
 		Policy: rules, Scanner: rules, Record: h.record, Notifier: h.notifier(),
 	})
 	if err != nil {
@@ -159,6 +163,7 @@ func (h *house) cloud(ctx context.Context, o *options, p process, redactor *depl
 		if err != nil {
 			return nil, nil, err
 		}
+		h.box = box
 		h.onClose(box.Close)
 		urls := box.URLs()
 		api, edgeURL, instance = urls.API, urls.Edge, deploy.NewID("sandbox")
@@ -169,6 +174,7 @@ func (h *house) cloud(ctx context.Context, o *options, p process, redactor *depl
 	if err != nil {
 		return nil, nil, err
 	}
+	h.client = client
 	h.onClose(client.Close)
 	edge, err := cloudflare.NewEdge(cloudflare.EdgeConfig{URL: edgeURL})
 	if err != nil {

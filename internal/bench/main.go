@@ -44,7 +44,7 @@ func main() {
 		return
 	}
 	rounds := flag.Int("rounds", 7, "counted rounds of each measurement")
-	only := flag.String("only", "", `"bundling", "resources", "deploying", "record" or "guardrails": one table`)
+	only := flag.String("only", "", `"bundling", "resources", "deploying", "record", "guardrails" or "http": one table`)
 	flag.Parse()
 	// As cmd/mcp-server has it: bundling happens in this process.
 	debug.SetGCPercent(200)
@@ -66,6 +66,9 @@ type row struct {
 }
 
 func run(ctx context.Context, rounds int, only string) error {
+	if only == "http" { // minutes of full load: only when it is asked for
+		return httpLoad(ctx)
+	}
 	if only == "" || only == "record" {
 		if err := record(ctx, rounds); err != nil || only != "" {
 			return err

@@ -165,15 +165,19 @@ func lifeFor(kind StepKind) time.Duration {
 
 // limits are the operator's on what may be begun in an hour.
 func (s *Service) limits(step *Step) []StepLimit {
-	if step.Kind != StepCreateAccount {
-		return nil
+	var each, all int
+	switch step.Kind {
+	case StepCreateAccount:
+		each, all = s.cfg.MaxAccounts, s.cfg.MaxAccountsInAll
+	case StepUploadScript:
+		each, all = s.cfg.Limits.Deployments, s.cfg.Limits.DeploymentsInAll
 	}
 	var out []StepLimit
-	if n := s.cfg.MaxAccounts; n > 0 {
-		out = append(out, StepLimit{Principal: step.Principal, Kind: step.Kind, Most: n, Window: time.Hour})
+	if each > 0 {
+		out = append(out, StepLimit{Principal: step.Principal, Kind: step.Kind, Most: each, Window: time.Hour})
 	}
-	if n := s.cfg.MaxAccountsInAll; n > 0 {
-		out = append(out, StepLimit{Kind: step.Kind, Most: n, Window: time.Hour})
+	if all > 0 {
+		out = append(out, StepLimit{Kind: step.Kind, Most: all, Window: time.Hour})
 	}
 	return out
 }

@@ -149,8 +149,30 @@ func (m *memStore) Abandoned(ctx context.Context, t time.Time, limit int) ([]dep
 	return out, nil
 }
 
-func (m *memStore) Usage(context.Context, string, time.Time) (deploy.Usage, error) {
-	return deploy.Usage{}, nil
+func (m *memStore) Usage(_ context.Context, principal string, since time.Time) (deploy.Usage, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var u deploy.Usage
+	add := func(session string, all, own *int) {
+		*all++
+		if slices.ContainsFunc(m.sessions, func(s deploy.Session) bool { return s.ID == session && s.Principal == principal }) {
+			*own++
+		}
+	}
+	for _, a := range m.accounts {
+		if !a.CreatedAt.Add(-a.Skew).Before(since) {
+			add(a.SessionID, &u.AllAccounts, &u.Accounts)
+		}
+		if a.State == deploy.AccountCurrent && a.ExpiresAt.Add(-a.Skew).After(time.Now()) {
+			add(a.SessionID, &u.AllLiveSessions, &u.LiveSessions)
+		}
+	}
+	for _, d := range m.deps {
+		if !d.CreatedAt.Before(since) {
+			add(d.SessionID, &u.AllDeployments, &u.Deployments)
+		}
+	}
+	return u, nil
 }
 
 // states lists the steps of a kind by their states.

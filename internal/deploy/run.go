@@ -19,6 +19,7 @@ type run struct {
 	lease *Lease
 	acct  *Account
 	isNew bool        // acct was made by this run
+	made  func()      // gives the room back that was reserved for making acct
 	prev  *Deployment // what this Worker served before on this account
 	older bool        // prev replaced another version
 	// prevMet: what served before met the expectation too, or it is not known.
@@ -50,6 +51,9 @@ func (s *Service) deploy(ctx context.Context, c Caller, req DeployRequest, call 
 	if err := r.named(ctx); err != nil {
 		return nil, err
 	}
+	if err := r.withinLimits(ctx); err != nil {
+		return nil, err
+	}
 	if err := r.bundle(ctx); err != nil {
 		return nil, err
 	}
@@ -78,6 +82,12 @@ func (r *run) attempt(ctx context.Context) (err error) {
 		if err := r.reread(ctx); err != nil {
 			return err
 		}
+		release, err := r.mayMakeAccount(ctx)
+		if err != nil {
+			return err
+		}
+		defer release()
+		r.made = release
 		return r.onRecord(ctx, ActDeploy, r.carryOut)
 	})
 }
@@ -88,6 +98,7 @@ func (r *run) carryOut(ctx context.Context) error {
 	if err := r.account(ctx); err != nil {
 		return err
 	}
+	r.made() // from here on the store counts it
 	defer r.closeEvents()
 	if err := r.upload(ctx); err != nil {
 		return r.failed(ctx, err)
@@ -151,7 +162,7 @@ func (r *run) bundle(ctx context.Context) (err error) {
 	if r.req.BundleID != "" {
 		r.art, err = r.s.cfg.Store.Artifact(ctx, r.c.Principal, r.req.BundleID)
 	} else {
-		r.art, err = r.s.cfg.Bundler.Bundle(ctx, r.req.Source)
+		r.art, err = r.s.bundle(ctx, r.c.Principal, r.req.Source)
 	}
 	return err
 }

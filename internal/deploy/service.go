@@ -48,6 +48,8 @@ type Config struct {
 	// MaxAccounts is how many accounts one principal may make in an hour, MaxAccountsInAll
 	// how many all may; 0: as many as the API gives.
 	MaxAccounts, MaxAccountsInAll int
+	// Limits bound the other things that callers use up.
+	Limits CallLimits
 	// ClaimLink gives the address, behind a login, at which a claim is decided; nil: there is none.
 	ClaimLink func(claimID string) string
 	// FourEyes refuses a yes by whoever owns the agent that asked, compared by owner.
@@ -59,9 +61,12 @@ type Config struct {
 
 // Service is the one road that every door and command takes.
 type Service struct {
-	cfg   Config
-	locks keyedLocks
-	clock clockAsk
+	cfg     Config
+	bundles *turnstile
+	bytes   *hourly
+	making  tally // accounts that are being made
+	locks   keyedLocks
+	clock   clockAsk
 }
 
 // New makes a Service.
@@ -79,7 +84,10 @@ func New(cfg Config) (*Service, error) {
 	setDefault(&cfg.ServeWait, 25*time.Second)
 	setDefault(&cfg.ConfirmWait, 2*time.Second)
 	setDefault(&cfg.TurnWait, 45*time.Second)
-	return &Service{cfg: cfg}, nil
+	return &Service{
+		cfg: cfg, bundles: newTurnstile(cfg.Limits.BundlesInAll, cfg.Limits.Bundles),
+		bytes: newHourly(cfg.Limits.SourceBytes, cfg.Limits.SourceBytesInAll, cfg.Now),
+	}, nil
 }
 
 func setDefault(d *time.Duration, v time.Duration) {
@@ -108,7 +116,7 @@ func (s *Service) Bundle(ctx context.Context, c Caller, src Source) (*BundleResu
 	if src.Empty() {
 		return nil, errNoSource()
 	}
-	a, err := s.cfg.Bundler.Bundle(ctx, src)
+	a, err := s.bundle(ctx, c.Principal, src)
 	if err != nil {
 		return nil, err
 	}

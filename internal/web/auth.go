@@ -132,7 +132,16 @@ func (e *Endpoint) agent(next http.Handler) http.Handler {
 		}
 		id.caller.Labels = withLabels(e.cfg.Labels, id.caller.Labels)
 		id.caller.Scope = scopeOf(id.caller.Labels)
-		next.ServeHTTP(w, r.WithContext(withIdentity(r.Context(), id)))
+		r = r.WithContext(withIdentity(r.Context(), id))
+		if wait, share := e.rates.admit(id.caller.Principal); wait > 0 {
+			no := tooMany("requests a second", share)
+			if no.retryAfter = wait; share {
+				no.text = "this client sends more requests a second than it may; wait as long as Retry-After says"
+			}
+			e.refuse(w, r, no)
+			return
+		}
+		next.ServeHTTP(w, r)
 	})
 }
 

@@ -60,6 +60,12 @@ type EndpointConfig struct {
 	StopWait time.Duration
 	// Limits bound what clients may hold open; zero fields have defaults.
 	Limits Limits
+	// Checks are what PathReady answers for.
+	Checks []Check
+	// Metrics serves PathMetrics; nil: there are none.
+	Metrics http.Handler
+	// Trace takes the trace context of a request's headers along; nil: nobody does.
+	Trace  func(http.Handler) http.Handler
 	Logger zerolog.Logger
 	// Redactor strips secrets from log lines; nil: one that knows shapes only.
 	Redactor *deploy.Redactor
@@ -73,6 +79,8 @@ type Endpoint struct {
 	listener net.Listener
 	http     *http.Server
 	load     *load
+	checks   []*checked
+	rates    *rates
 	ids      *sessionIDs
 	stream   *server.StreamableHTTPServer
 	sse      *server.SSEServer
@@ -125,7 +133,10 @@ func NewEndpoint(cfg EndpointConfig) (*Endpoint, error) {
 	if err := checkOpenness(&cfg); err != nil {
 		return nil, err
 	}
-	e := &Endpoint{cfg: cfg, public: public, load: newLoad(cfg.Limits), ids: newSessionIDs(cfg.Now)}
+	e := &Endpoint{cfg: cfg, public: public, load: newLoad(cfg.Limits), rates: newRates(cfg.Limits.RateEach, cfg.Limits.Rate, cfg.Now), ids: newSessionIDs(cfg.Now)}
+	for _, c := range cfg.Checks {
+		e.checks = append(e.checks, &checked{Check: c})
+	}
 	if e.allowedFrom, err = origins(cfg.AllowOrigins); err != nil {
 		return nil, err
 	}

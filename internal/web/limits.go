@@ -35,6 +35,8 @@ type Limits struct {
 	// Calls and CallsEach bound requests under way, in all and for one caller.
 	// Defaults 1024 and 128.
 	Calls, CallsEach int
+	// Rate and RateEach bound requests a second, in all and of one caller. 0: no bound.
+	Rate, RateEach float64
 }
 
 func (l *Limits) setDefaults() {

@@ -40,9 +40,15 @@ func (e *Endpoint) handler() http.Handler {
 	mux.Handle(PathMessage, e.agent(e.message(e.sse.MessageHandler())))
 	mux.HandleFunc("GET "+metadataPath, e.metadata)
 	mux.HandleFunc("GET "+metadataPath+PathMCP, e.metadata)
+	mux.HandleFunc("GET "+PathHealth, e.health)
+	mux.HandleFunc("GET "+PathReady, e.ready)
+	mux.Handle("GET "+PathMetrics, e.agent(http.HandlerFunc(e.metrics)))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		e.refuse(w, r, refusal{status: http.StatusNotFound, code: mcp.METHOD_NOT_FOUND, text: "there is nothing at this path; MCP is at " + PathMCP})
 	})
+	if e.cfg.Trace != nil {
+		return e.guard(e.cfg.Trace(mux))
+	}
 	return e.guard(mux)
 }
 
@@ -62,6 +68,10 @@ func (e *Endpoint) guard(next http.Handler) http.Handler {
 		h := out.Header()
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Cache-Control", "no-store")
+		if e.byAnyName(r) {
+			next.ServeHTTP(out, r)
+			return
+		}
 		no, answered := e.admit(out, r)
 		switch {
 		case answered:
