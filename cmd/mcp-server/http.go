@@ -29,6 +29,9 @@ type httpCmd struct {
 	StopWait                            time.Duration `help:"How long calls under way may take to settle when the server is told to stop." default:"30s"`
 	MaxStreams                          int           `help:"Open event streams of one client." default:"256"`
 	MaxCalls                            int           `help:"Calls under way of one client." default:"128"`
+	Approval                            string        `help:"What a human's yes has to be: console (a login), or passkey (a touch bound to what is kept)." enum:"console,passkey" default:"console"`
+	FourEyes                            bool          `help:"Refuse a yes by whoever owns the agent that asked."`
+	ConsoleIssuer                       string        `help:"File (JSONC) of the OpenID Connect issuer where humans log in to the console; its client's secret is HOURGLASS_CONSOLE_CLIENT_SECRET." placeholder:"FILE"`
 	InsecureListenWithoutAuthentication bool          `help:"Let everybody who reaches the address deploy from here."`
 }
 
@@ -44,6 +47,7 @@ func (c *httpCmd) Run(ctx context.Context, o *options, p process) error {
 		return refuse(err)
 	}
 	o.rootsByName = true // an agent on another machine has no folder here
+	o.console = &consoleOptions{approval: c.Approval, fourEyes: c.FourEyes, issuer: c.ConsoleIssuer}
 	h, err := build(ctx, o, p)
 	if err != nil {
 		return err
@@ -65,8 +69,9 @@ func (c *httpCmd) serve(ctx context.Context, h *house, o *options, p process, au
 		MCP: srv, Addr: c.Addr, PublicURL: c.PublicURL, Auth: auth, Local: deploy.Caller{Principal: principal}, Labels: lbl,
 		InsecureOpen: c.InsecureListenWithoutAuthentication, NeededScope: tools.NeededScope, AllowOrigins: c.AllowOrigin,
 		SessionIdleTTL: c.SessionIdleTTL, StopWait: c.StopWait,
-		Limits: web.Limits{StreamsEach: c.MaxStreams, CallsEach: c.MaxCalls},
-		Logger: h.log, Redactor: h.redactor,
+		Limits:  web.Limits{StreamsEach: c.MaxStreams, CallsEach: c.MaxCalls},
+		Console: h.console,
+		Logger:  h.log, Redactor: h.redactor,
 	})
 	if err != nil {
 		return refuse(err)
@@ -74,14 +79,10 @@ func (c *httpCmd) serve(ctx context.Context, h *house, o *options, p process, au
 	if err := end.Listen(ctx); err != nil {
 		return err
 	}
-	console, err := h.pages.Open(ctx)
-	if err != nil {
-		return errors.Join(err, end.Close())
-	}
 	if c.InsecureListenWithoutAuthentication && auth == nil {
 		h.log.Warn().Str("addr", c.Addr).Msg("nobody is asked who they are: everybody who reaches this address deploys from here")
 	}
-	if err := printJSON(p, map[string]string{"mcp": end.URL(web.PathMCP), "sse": end.URL(web.PathSSE), "console": console}); err != nil {
+	if err := printJSON(p, map[string]string{"mcp": end.URL(web.PathMCP), "sse": end.URL(web.PathSSE), "console": h.console.Address()}); err != nil {
 		return errors.Join(err, end.Close())
 	}
 	return end.Serve(ctx)
