@@ -20,12 +20,13 @@ type board struct {
 	revoked  []deploy.SessionFilter
 	by       []deploy.Caller
 	frozen   *deploy.Freeze
+	link     deploy.Secret
 }
 
 func newBoard() *board {
 	view := newClaims().view
 	view.Session.Principal, view.Session.Labels = "ci-bot", map[string]string{"owner": "bob", "team": "web"}
-	return &board{view: view, approval: deploy.Approval{
+	return &board{view: view, link: claimURL, approval: deploy.Approval{
 		ID: "ap_1", Principal: "ci-bot", Act: deploy.ActDeploy, Worker: "shop", Digest: "digest-of-act", State: deploy.ApprovalWaiting,
 		Labels: map[string]string{"owner": "bob"}, Reasons: []deploy.Reason{{Rule: "prod-asks", Verdict: deploy.Ask, Message: "production asks"}},
 		ExpiresAt: time.Now().Add(time.Hour),
@@ -99,7 +100,7 @@ func (d *board) ClaimLinkByID(_ context.Context, _, browser string) (deploy.Secr
 	case browser == "" || browser != d.view.Claim.Browser:
 		return "", deploy.Errorf(deploy.CodeSessionClosed, "Other browser.", "another browser approved this")
 	}
-	return claimURL, nil
+	return d.link, nil
 }
 
 func (d *board) Opened(context.Context, string, string) error {

@@ -21,11 +21,11 @@ import (
 
 // hall is a console behind a real Endpoint.
 type hall struct {
-	t    *testing.T
+	t     *testing.T
 	board *board
-	book *book
-	con  *web.Console
-	addr string // the Endpoint's, in numbers
+	book  *book
+	con   *web.Console
+	addr  string // the Endpoint's, in numbers
 
 	mu  sync.Mutex
 	now time.Time
@@ -471,4 +471,11 @@ func TestConsolePasskeyMode(t *testing.T) {
 	}
 	ann.get("/console/claims/c_1", http.StatusOK)
 	ann.post("/console/claims/c_1", http.StatusSeeOther, "decision", "refuse", "digest", "digest-of-all")
+}
+
+// set changes what the Service has.
+func (h *hall) set(f func(*board)) {
+	h.board.mu.Lock()
+	defer h.board.mu.Unlock()
+	f(h.board)
 }
