@@ -41,11 +41,12 @@ type grammar struct {
 	ClaimKey claimKeyCmd `cmd:"" name:"claim-key" help:"The key that claim links are sealed to."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
 
-	Revoke    revokeCmd    `cmd:"" help:"Take down what is live: by session, label, principal, Worker, digest or URL, or everything."`
-	Freeze    freezeCmd    `cmd:"" help:"Stop all new deployments from this moment, on every server that shares the store."`
-	Unfreeze  unfreezeCmd  `cmd:"" help:"Allow deployments again."`
-	Approvals approvalsCmd `cmd:"" help:"List and decide what a policy asks a human about."`
-	Sessions  sessionsCmd  `cmd:"" help:"List, show and forget sessions, everybody's, in the store."`
+	Revoke       revokeCmd       `cmd:"" help:"Take down what is live: by session, label, principal, Worker, digest or URL, or everything."`
+	Freeze       freezeCmd       `cmd:"" help:"Stop all new deployments from this moment, on every server that shares the store."`
+	Unfreeze     unfreezeCmd     `cmd:"" help:"Allow deployments again."`
+	Approvals    approvalsCmd    `cmd:"" help:"List and decide what a policy asks a human about."`
+	ConsoleLogin consoleLoginCmd `cmd:"" name:"console-login" help:"Print a link that logs a human in to the console of mcp-server http, once."`
+	Sessions     sessionsCmd     `cmd:"" help:"List, show and forget sessions, everybody's, in the store."`
 }
 
 // options are the settings that every command shares.
@@ -81,6 +82,8 @@ type options struct {
 	KeepRecords   time.Duration `help:"How long the record of a session is kept after its last use." default:"2160h" placeholder:"TIME"`
 
 	ClaimRecipient []string `help:"A human's age public key that claim links are sealed to, so that nobody else can open them; repeatable." placeholder:"age1…" sep:"none"`
+	// console: humans decide behind a login; nil: on the attended page of this machine.
+	console *consoleOptions `kong:"-"`
 	// brief: the command ends at once, so a forwarder of ours would end with it.
 	brief bool `kong:"-"`
 

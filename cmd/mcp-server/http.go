@@ -32,6 +32,9 @@ type httpCmd struct {
 	MaxCalls                            int           `help:"Calls under way of one client." default:"128"`
 	MaxRequests                         float64       `help:"Requests a second of one client; default: no limit." placeholder:"N"`
 	MaxRequestsInAll                    float64       `help:"Requests a second of all clients together; default: no limit." placeholder:"N"`
+	Approval                            string        `help:"What a human's yes has to be: console (a login), or passkey (a touch bound to what is kept)." enum:"console,passkey" default:"console"`
+	FourEyes                            bool          `help:"Refuse a yes by whoever owns the agent that asked."`
+	ConsoleIssuer                       string        `help:"File (JSONC) of the OpenID Connect issuer where humans log in to the console; its client's secret is HOURGLASS_CONSOLE_CLIENT_SECRET." placeholder:"FILE"`
 	InsecureListenWithoutAuthentication bool          `help:"Let everybody who reaches the address deploy from here."`
 }
 
@@ -50,6 +53,7 @@ func (c *httpCmd) Run(ctx context.Context, o *options, p process) error {
 		return refuse(err)
 	}
 	o.rootsByName = true // an agent on another machine has no folder here
+	o.console = &consoleOptions{approval: c.Approval, fourEyes: c.FourEyes, issuer: c.ConsoleIssuer}
 	h, err := build(ctx, o, p)
 	if err != nil {
 		return err
@@ -76,7 +80,7 @@ func (c *httpCmd) serve(ctx context.Context, h *house, o *options, p process, au
 		InsecureOpen: c.InsecureListenWithoutAuthentication, NeededScope: tools.NeededScope, AllowOrigins: c.AllowOrigin,
 		SessionIdleTTL: c.SessionIdleTTL, StopWait: c.StopWait,
 		Limits: web.Limits{StreamsEach: c.MaxStreams, CallsEach: c.MaxCalls, RateEach: c.MaxRequests, Rate: c.MaxRequestsInAll},
-		Checks: h.checks(), Metrics: watcher.Metrics(), Trace: telemetry.FromHeaders,
+		Checks: h.checks(), Metrics: watcher.Metrics(), Trace: telemetry.FromHeaders, Console: h.console,
 		Logger: h.log, Redactor: h.redactor,
 	})
 	if err != nil {
@@ -85,14 +89,10 @@ func (c *httpCmd) serve(ctx context.Context, h *house, o *options, p process, au
 	if err := end.Listen(ctx); err != nil {
 		return err
 	}
-	console, err := h.pages.Open(ctx)
-	if err != nil {
-		return errors.Join(err, end.Close())
-	}
 	if c.InsecureListenWithoutAuthentication && auth == nil {
 		h.log.Warn().Str("addr", c.Addr).Msg("nobody is asked who they are: everybody who reaches this address deploys from here")
 	}
-	if err := printJSON(p, map[string]string{"mcp": end.URL(web.PathMCP), "sse": end.URL(web.PathSSE), "console": console}); err != nil {
+	if err := printJSON(p, map[string]string{"mcp": end.URL(web.PathMCP), "sse": end.URL(web.PathSSE), "console": h.console.Address()}); err != nil {
 		return errors.Join(err, end.Close())
 	}
 	return end.Serve(ctx)

@@ -36,6 +36,7 @@ type house struct {
 	ping     func(ctx context.Context) error
 	record   *audit.Log
 	pages    *web.Server
+	console  *web.Console // nil: humans decide on the attended page
 	hook     *web.Hook // nil: nobody is told elsewhere
 	redactor *deploy.Redactor
 	derive   func(purpose string) ([]byte, error) // keys that all who share the store have
@@ -128,17 +129,26 @@ func build(ctx context.Context, o *options, p process) (*house, error) {
 	if err != nil {
 		return fail(err)
 	}
-	service, err := deploy.New(deploy.Config{
+	cfg := deploy.Config{
 		Sealer:  sealer,
 		Bundler: bundler, Booter: booter(o, p), Cloud: cloud, Edge: edge, Store: store, Pages: site,
 		Redactor: redactor, Secrets: secrets, ReadOnly: o.ReadOnly, TermsAccepted: o.AcceptTerms,
 		MaxAccounts: o.MaxAccounts, MaxAccountsInAll: o.MaxAccountsInAll, Limits: limits,
 		Policy: rules, Scanner: rules, Record: h.record, Notifier: h.notifier(),
-	})
+	}
+	if o.console != nil {
+		if err := h.openConsole(o.console, p, &cfg); err != nil {
+			return fail(err)
+		}
+	}
+	service, err := deploy.New(cfg)
 	if err != nil {
 		return fail(err)
 	}
 	site.Bind(service)
+	if h.console != nil {
+		h.console.Bind(service, store, recordShelf{h.record})
+	}
 	h.service = service
 	return h, nil
 }

@@ -146,9 +146,27 @@ func (s *Service) WaitingApprovals(ctx context.Context) ([]Approval, error) {
 	return out, nil
 }
 
-// DecideApproval records a human's answer about an act, once. by names the human as the
-// channel knows them.
+// DecideApproval records the answer of an operator at a terminal about an act, once.
 func (s *Service) DecideApproval(ctx context.Context, id string, approve bool, by string) (*Approval, error) {
+	return s.decideApproval(ctx, id, approve, by, func(*Approval) error { return nil })
+}
+
+// DecideApprovalBy records a human's answer about an act, once. A yes is held to the
+// channels that count and to four eyes, as one about a claim is. digest is what the human
+// was shown.
+func (s *Service) DecideApprovalBy(ctx context.Context, id string, approve bool, digest string, who Human) (*Approval, error) {
+	return s.decideApproval(ctx, id, approve, who.Name, func(a *Approval) error {
+		switch {
+		case !approve:
+			return nil
+		case digest != a.Digest:
+			return Errorf(CodeSessionClosed, "Look at what is asked, and decide again.", "the yes is about something else than what was asked")
+		}
+		return s.mayApprove(&Session{Principal: a.Principal, Labels: a.Labels}, who)
+	})
+}
+
+func (s *Service) decideApproval(ctx context.Context, id string, approve bool, by string, may func(*Approval) error) (*Approval, error) {
 	all, err := s.cfg.Store.Approvals(ctx, "", maxOperated)
 	if err != nil {
 		return nil, err
@@ -160,6 +178,9 @@ func (s *Service) DecideApproval(ctx context.Context, id string, approve bool, b
 		}
 		if !now.Before(a.ExpiresAt) {
 			return nil, Errorf(CodeSessionExpired, "Ask the agent to make its call again.", "the asking %s is over", id)
+		}
+		if err := may(&a); err != nil {
+			return nil, err
 		}
 		to := ApprovalRefused
 		if approve {

@@ -54,6 +54,8 @@ const (
 	DoorStdio   = "stdio"
 	DoorHTTP    = "http"
 	DoorCommand = "command"
+	// DoorConsole: a human in the console.
+	DoorConsole = "console"
 )
 
 // Expect is what the caller wants the live Worker to answer.

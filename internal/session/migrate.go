@@ -12,7 +12,7 @@ import (
 var migrations embed.FS
 
 // schemaVersion is the newest migration.
-const schemaVersion = 4
+const schemaVersion = 5
 
 var blob = regexp.MustCompile(`\bBLOB\b`)
 

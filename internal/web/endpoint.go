@@ -47,6 +47,8 @@ type EndpointConfig struct {
 	InsecureOpen bool
 	// NeededScope tells which scope a tool needs; "" for a tool that there is not.
 	NeededScope func(tool string) deploy.Scope
+	// Console is where humans decide, under PathConsole; nil: there is none.
+	Console *Console
 	// AllowOrigins are web origins, such as https://ide.example.com, whose pages may call.
 	AllowOrigins []string
 	// SessionIdleTTL is how long the protocol session of a client that is silent is
@@ -223,6 +225,9 @@ func (e *Endpoint) Listen(ctx context.Context) error {
 		e.cfg.Auth.bind(e.Resource())
 	}
 	e.setHosts(l.Addr())
+	if e.cfg.Console != nil {
+		e.cfg.Console.bindTo(consoleBase(e.cfg.PublicURL != "", e.public, l.Addr()))
+	}
 	e.listener = &boundedListener{Listener: l, free: make(chan struct{}, e.cfg.Limits.Connections)}
 	e.http = &http.Server{
 		Handler:           e.handler(),
@@ -231,6 +236,26 @@ func (e *Endpoint) Listen(ctx context.Context) error {
 		ErrorLog:       log.New(e.cfg.Redactor.Writer(debugWriter{e.cfg.Logger}), "", 0),
 	}
 	return nil
+}
+
+// consoleBase is the one name under which the console answers: the public one, or this
+// machine's by its name. Never a loopback address in numbers: cookies go to every port of
+// a name, and Workers of the sandbox are under 127.0.0.1.
+func consoleBase(named bool, public *url.URL, bound net.Addr) *url.URL {
+	base := *public
+	ip := net.ParseIP(base.Hostname())
+	if ip == nil || !ip.IsLoopback() && !ip.IsUnspecified() {
+		return &base
+	}
+	port := base.Port()
+	if !named {
+		_, port, _ = net.SplitHostPort(bound.String())
+	}
+	base.Host = "localhost"
+	if port != "" {
+		base.Host = net.JoinHostPort("localhost", port)
+	}
+	return &base
 }
 
 // Address is where the Endpoint listens, as a URL.

@@ -13,6 +13,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -32,6 +33,8 @@ type mint struct {
 	keyID   atomic.Value
 	fetched atomic.Int64 // how often its keys were asked for
 	down    atomic.Bool
+	// exchange gives the ID token for what a client sends to get one; "" refuses it.
+	exchange func(url.Values) string
 }
 
 func newMint(t *testing.T) *mint {
@@ -48,7 +51,16 @@ func newMint(t *testing.T) *mint {
 			http.Error(w, "down", http.StatusBadGateway)
 			return
 		}
-		_ = json.NewEncoder(w).Encode(map[string]any{"issuer": m.URL, "jwks_uri": m.URL + "/keys"})
+		_ = json.NewEncoder(w).Encode(map[string]any{"issuer": m.URL, "jwks_uri": m.URL + "/keys", "authorization_endpoint": m.URL + "/authorize", "token_endpoint": m.URL + "/token"})
+	})
+	mux.HandleFunc("POST /token", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		if err := r.ParseForm(); err != nil || m.exchange == nil || m.exchange(r.PostForm) == "" {
+			w.WriteHeader(http.StatusBadRequest)
+			_, _ = w.Write([]byte(`{"error":"invalid_grant"}`))
+			return
+		}
+		_ = json.NewEncoder(w).Encode(map[string]any{"access_token": "unused", "token_type": "Bearer", "id_token": m.exchange(r.PostForm)})
 	})
 	mux.HandleFunc("GET /keys", func(w http.ResponseWriter, _ *http.Request) {
 		m.fetched.Add(1)

@@ -46,10 +46,32 @@ func (e *Endpoint) handler() http.Handler {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		e.refuse(w, r, refusal{status: http.StatusNotFound, code: mcp.METHOD_NOT_FOUND, text: "there is nothing at this path; MCP is at " + PathMCP})
 	})
+	agents := http.Handler(mux)
 	if e.cfg.Trace != nil {
-		return e.guard(e.cfg.Trace(mux))
+		agents = e.cfg.Trace(mux)
 	}
-	return e.guard(mux)
+	return e.apart(e.guard(agents))
+}
+
+// apart gives humans their own door. What holds for agents does not hold there, nor the
+// other way round: the console knows no bearer tokens, and what is under MCP no cookies.
+func (e *Endpoint) apart(agents http.Handler) http.Handler {
+	if e.cfg.Console == nil {
+		return agents
+	}
+	console := e.cfg.Console.routes()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != PathConsole && !strings.HasPrefix(r.URL.Path, PathConsole+"/") || !plainPath(r) || e.stopping.Load() {
+			agents.ServeHTTP(w, r) // what is odd, or too late, is refused there
+			return
+		}
+		ctx, cancel := context.WithCancel(r.Context())
+		defer cancel()
+		if r.URL.Path == PathConsole+"/events" {
+			defer context.AfterFunc(e.streams, cancel)()
+		}
+		console.ServeHTTP(newPatientWriter(w), r.WithContext(ctx))
+	})
 }
 
 // guard recovers, and refuses what no client of ours sends: another name for this host,
