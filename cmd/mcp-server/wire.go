@@ -37,7 +37,7 @@ type house struct {
 	record   *audit.Log
 	pages    *web.Server
 	console  *web.Console // nil: humans decide on the attended page
-	hook     *web.Hook // nil: nobody is told elsewhere
+	hook     *web.Hook    // nil: nobody is told elsewhere
 	redactor *deploy.Redactor
 	derive   func(purpose string) ([]byte, error) // keys that all who share the store have
 	log      zerolog.Logger
