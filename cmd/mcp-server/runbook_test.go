@@ -107,7 +107,7 @@ func TestRunbook(t *testing.T) {
 // tagsOf asks the API for a Worker's tags, as whoever holds the account can.
 func (w *world) tagsOf(acct account, worker string) []string {
 	w.t.Helper()
-	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodGet, w.API+"/accounts/"+acct.ID+"/workers/scripts", nil)
+	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodGet, w.API+"/accounts/"+acct.ID+"/workers/scripts/"+worker+"/script-settings", nil)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -117,19 +117,9 @@ func (w *world) tagsOf(acct account, worker string) []string {
 		w.t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	var in struct {
-		Result []struct {
-			ID   string
-			Tags []string
-		}
-	}
+	var in struct{ Result struct{ Tags []string } }
 	if err := json.NewDecoder(resp.Body).Decode(&in); err != nil {
 		w.t.Fatal(err)
 	}
-	for _, s := range in.Result {
-		if s.ID == worker {
-			return s.Tags
-		}
-	}
-	return nil
+	return in.Result.Tags
 }
