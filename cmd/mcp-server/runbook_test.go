@@ -25,8 +25,8 @@ func runbook(t *testing.T) []string {
 	return out
 }
 
-// words splits a command line as a shell does, as far as the runbook needs it.
-func words(line string) (out []string) {
+// shellWords splits a command line as a shell does, as far as the runbook needs it.
+func shellWords(line string) (out []string) {
 	for _, w := range regexp.MustCompile(`"[^"]*"|\S+`).FindAllString(line, -1) {
 		out = append(out, strings.Trim(w, `"`))
 	}
@@ -49,7 +49,7 @@ func TestRunbook(t *testing.T) {
 		t.Fatalf("%d commands in the runbook", len(steps))
 	}
 	for _, step := range steps {
-		args := words(step)
+		args := shellWords(step)
 		if args[0] != "mcp-server" {
 			t.Fatalf("not a command of ours: %s", step)
 		}
