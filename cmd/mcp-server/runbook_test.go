@@ -25,8 +25,8 @@ func runbook(t *testing.T) []string {
 	return out
 }
 
-// words splits a command line as a shell does, as far as the runbook needs it.
-func words(line string) (out []string) {
+// shellWords splits a command line as a shell does, as far as the runbook needs it.
+func shellWords(line string) (out []string) {
 	for _, w := range regexp.MustCompile(`"[^"]*"|\S+`).FindAllString(line, -1) {
 		out = append(out, strings.Trim(w, `"`))
 	}
@@ -49,7 +49,7 @@ func TestRunbook(t *testing.T) {
 		t.Fatalf("%d commands in the runbook", len(steps))
 	}
 	for _, step := range steps {
-		args := words(step)
+		args := shellWords(step)
 		if args[0] != "mcp-server" {
 			t.Fatalf("not a command of ours: %s", step)
 		}
@@ -107,7 +107,7 @@ func TestRunbook(t *testing.T) {
 // tagsOf asks the API for a Worker's tags, as whoever holds the account can.
 func (w *world) tagsOf(acct account, worker string) []string {
 	w.t.Helper()
-	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodGet, w.API+"/accounts/"+acct.ID+"/workers/scripts", nil)
+	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodGet, w.API+"/accounts/"+acct.ID+"/workers/scripts/"+worker+"/script-settings", nil)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -117,19 +117,9 @@ func (w *world) tagsOf(acct account, worker string) []string {
 		w.t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	var in struct {
-		Result []struct {
-			ID   string
-			Tags []string
-		}
-	}
+	var in struct{ Result struct{ Tags []string } }
 	if err := json.NewDecoder(resp.Body).Decode(&in); err != nil {
 		w.t.Fatal(err)
 	}
-	for _, s := range in.Result {
-		if s.ID == worker {
-			return s.Tags
-		}
-	}
-	return nil
+	return in.Result.Tags
 }
