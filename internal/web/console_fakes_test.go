@@ -41,7 +41,7 @@ func (d *board) Overview(_ context.Context, f deploy.SessionFilter) ([]deploy.Se
 	}
 	claim := d.view.Claim
 	return []deploy.SessionView{{
-		Session: d.view.Session, Account: &d.view.Account, Phase: deploy.PhaseExpired, Left: d.view.Left, Deployments: d.view.Deployments,
+		Session: d.view.Session, Account: &d.view.Account, Phase: deploy.PhaseLive, Left: d.view.Left, Deployments: d.view.Deployments,
 		Claim: &claim, ClaimState: d.view.State,
 	}}, nil
 }

@@ -88,7 +88,7 @@ func (c *Console) cookie(r *http.Request, name string) string {
 }
 
 func (c *Console) setCookie(w http.ResponseWriter, name, value string, same http.SameSite, life time.Duration) {
-	http.SetCookie(w, &http.Cookie{
+	http.SetCookie(w, &http.Cookie{ //nolint:gosec // Secure under https; plain http is loopback's, where Secure would lose it
 		Name: c.cookieName(name), Value: value, Path: "/", HttpOnly: true, Secure: c.secure(), SameSite: same, MaxAge: int(life / time.Second),
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"html"
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -74,9 +75,7 @@ func TestConsoleIssuer(t *testing.T) {
 			}
 			claims := claimSet{"nonce": asked.Get("nonce")}
 			change(claims, good)
-			for k, v := range c.over {
-				claims[k] = v
-			}
+			maps.Copy(claims, c.over)
 			return m.token(c.header, claims)
 		}
 		q := url.Values{"state": {asked.Get("state")}, "code": {"the-code"}}

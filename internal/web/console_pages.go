@@ -171,7 +171,7 @@ func (c *Console) showClaim(w http.ResponseWriter, r *http.Request, status int, 
 		Passkey: c.cfg.Passkeys,
 	}
 	b.Late = late
-	l := layout{Title: b.page.Title, Body: b}
+	l := layout{Title: b.Title, Body: b}
 	if view.State.Given() {
 		_, err := c.service.ClaimLinkByID(r.Context(), id, c.browserOf(r))
 		b.Mine = err == nil && loginOf(r).session.User.May(deploy.ScopeApprove)
