@@ -130,7 +130,7 @@ func TestStop(t *testing.T) {
 	b := w.agent(w.serverArgs("--label", "run_id=good"))
 	bad := a.deploy(map[string]any{"files": says("bad"), "name": "bad"})
 	good := b.deploy(map[string]any{"files": says("good"), "name": "good"})
-	if out := w.operate(0, "revoke", "--labelled", "run_id=bad", "--reason", "an incident", "--yes", "--json"); !strings.Contains(out, bad.SessionID) || strings.Contains(out, good.SessionID) {
+	if out := w.operate(0, "revoke", "--label", "run_id=bad", "--reason", "an incident", "--yes", "--json"); !strings.Contains(out, bad.SessionID) || strings.Contains(out, good.SessionID) {
 		t.Errorf("%s", out)
 	}
 	if code, body := w.get(bad.URL); code == 200 {
@@ -142,7 +142,10 @@ func TestStop(t *testing.T) {
 	if st := a.call("status", map[string]any{"session_id": bad.SessionID}).Live; st.Sessions[0].Phase != "closed" {
 		t.Errorf("%+v", st)
 	}
-	w.operate(0, "revoke", "--labelled", "run_id=bad", "--yes") // again does no harm
+	w.operate(0, "revoke", "--labelled", "run_id=bad", "--yes") // again, by the flag's other name, does no harm
+	if _, stderr, code := w.run(w.home, append([]string{"revoke", "--yes"}, w.serverArgs()[1:]...)...); code != 2 || !strings.Contains(stderr, "say what goes") {
+		t.Errorf("revoke of nothing named: %d %s", code, stderr)
+	}
 	w.operate(0, "freeze", "--reason", "we look into it")
 	for _, x := range []*agent{a, b} {
 		if out := x.call("deploy_temporary", map[string]any{"files": says("more")}); out.Error.Code != "frozen" || !strings.Contains(out.Error.Message, "we look into it") {

@@ -8,10 +8,12 @@ import (
 	"net/url"
 	"os"
 	"os/user"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
 
+	"github.com/alecthomas/kong"
 	"golang.org/x/term"
 
 	"github.com/hourglass-mcp/hourglass/internal/deploy"
@@ -74,13 +76,33 @@ func (c *revokeCmd) filter() (deploy.SessionFilter, error) {
 		f.Host, f.URL = u.Hostname(), u.Scheme+"://"+u.Host
 	}
 	if named := f != (deploy.SessionFilter{}); named == c.All {
-		return f, errors.New("say what goes: --session, --principal, --labelled, --worker, --digest or --url, or --all alone")
+		return f, errors.New("say what goes: --session, --principal, --label, --worker, --digest or --url, or --all alone")
 	}
 	return f, nil
 }
 
+// named takes the label of this command line for the one that is meant: --label is every
+// command's flag for the server's own labels, and here it says what goes. One from the
+// environment or the settings file says nothing of the kind.
+func (c *revokeCmd) named(k *kong.Context, o *options) error {
+	here := slices.ContainsFunc(k.Path, func(e *kong.Path) bool { return e.Flag != nil && e.Flag.Name == "label" && !e.Resolved })
+	if !here {
+		return nil
+	}
+	if len(o.Label) != 1 || c.Labelled != "" {
+		return errors.New("name one label")
+	}
+	for key, value := range o.Label {
+		c.Labelled = key + "=" + value
+	}
+	return nil
+}
+
 // Run takes down everything that the flags name. It exits 3 when something stays up.
-func (c *revokeCmd) Run(ctx context.Context, o *options, p process) error {
+func (c *revokeCmd) Run(ctx context.Context, k *kong.Context, o *options, p process) error {
+	if err := c.named(k, o); err != nil {
+		return refuse(err)
+	}
 	f, err := c.filter()
 	if err != nil {
 		return refuse(err)
