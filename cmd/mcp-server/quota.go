@@ -26,11 +26,16 @@ func (o *options) limits() (deploy.CallLimits, error) {
 		flag string
 		n    int64
 	}{
-		{"max-accounts", int64(o.MaxAccounts)}, {"max-accounts-in-all", int64(o.MaxAccountsInAll)},
-		{"max-deployments", int64(o.MaxDeployments)}, {"max-deployments-in-all", int64(o.MaxDeploymentsInAll)},
-		{"max-live-sessions", int64(o.MaxLiveSessions)}, {"max-live-sessions-in-all", int64(o.MaxLiveSessionsInAll)},
-		{"max-bundles", int64(o.MaxBundles)}, {"max-bundles-in-all", int64(o.MaxBundlesInAll)},
-		{"max-bytes", o.MaxBytes}, {"max-bytes-in-all", o.MaxBytesInAll},
+		{"max-accounts", int64(o.MaxAccounts)},
+		{"max-accounts-in-all", int64(o.MaxAccountsInAll)},
+		{"max-deployments", int64(o.MaxDeployments)},
+		{"max-deployments-in-all", int64(o.MaxDeploymentsInAll)},
+		{"max-live-sessions", int64(o.MaxLiveSessions)},
+		{"max-live-sessions-in-all", int64(o.MaxLiveSessionsInAll)},
+		{"max-bundles", int64(o.MaxBundles)},
+		{"max-bundles-in-all", int64(o.MaxBundlesInAll)},
+		{"max-bytes", o.MaxBytes},
+		{"max-bytes-in-all", o.MaxBytesInAll},
 	} {
 		if v.n < 0 {
 			return deploy.CallLimits{}, fmt.Errorf("--%s: at least 1, or leave it out", v.flag)

@@ -57,10 +57,7 @@ func httpLoad(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	theirs, err := serveBare(ctx)
-	if err != nil {
-		return errors.Join(err, ours.close())
-	}
+	theirs := serveBare()
 	fmt.Printf("cores: %d; the load is made by the same process\n", runtime.NumCPU())
 	rates := map[string]float64{}
 	for _, side := range []struct {
@@ -133,7 +130,7 @@ func serveOurs(ctx context.Context, dir string) (*served, []string, error) {
 }
 
 // serveBare is mcp-go's server with a tool that answers at once.
-func serveBare(context.Context) (*served, error) {
+func serveBare() *served {
 	srv := server.NewMCPServer("bare", "1", server.WithToolCapabilities(false))
 	srv.AddTool(mcp.NewTool("status", mcp.WithString("session_id")), func(context.Context, mcp.CallToolRequest) (*mcp.CallToolResult, error) {
 		return mcp.NewToolResultText(`{"sessions":[]}`), nil
@@ -145,7 +142,7 @@ func serveBare(context.Context) (*served, error) {
 	return &served{url: front.URL + "/mcp", close: func() error {
 		front.Close()
 		return stream.Shutdown(context.Background())
-	}}, nil
+	}}
 }
 
 // errAnswer is a measurement that measured something else.
