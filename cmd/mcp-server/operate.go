@@ -78,6 +78,7 @@ func (c *revokeCmd) filter() (deploy.SessionFilter, error) {
 	if named := f != (deploy.SessionFilter{}); named == c.All {
 		return f, errors.New("say what goes: --session, --principal, --label, --worker, --digest or --url, or --all alone")
 	}
+	f.Live = c.All // what has nothing up needs no taking down
 	return f, nil
 }
 

@@ -3,6 +3,7 @@ package deploy
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -201,32 +202,36 @@ func (s *Service) settleClaims(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var errs []error // one that can't be settled does not keep the others waiting
 	for i := range waiting {
-		if err := s.settleClaim(ctx, &waiting[i], ClaimMove{To: ClaimLapsed, Evidence: "nobody decided in time"}); err != nil {
-			return err
-		}
+		errs = append(errs, s.settleClaim(ctx, &waiting[i], ClaimMove{To: ClaimLapsed, Evidence: "nobody decided in time"}))
 	}
 	given, err := s.cfg.Store.ClaimsIn(ctx, now.Add(maxSkew), sweepBatch, ClaimApproved, ClaimOpened)
 	if err != nil {
-		return err
+		return errors.Join(append(errs, err)...)
 	}
 	for i := range given {
-		_, _, acct, err := s.claimParts(ctx, &given[i])
-		if err != nil {
-			return err
-		}
-		if !s.overForGood(acct) || s.timeFor(acct).Before(acct.ExpiresAt.Add(adoptedMargin)) {
-			continue
-		}
-		m, known := s.outcomeOf(ctx, &given[i], s.timeFor(acct).UTC())
-		if !known {
-			continue
-		}
-		if err := s.settleClaim(ctx, &given[i], m); err != nil {
-			return err
-		}
+		errs = append(errs, s.settleGiven(ctx, &given[i]))
 	}
-	return nil
+	return errors.Join(errs...)
+}
+
+// settleGiven looks at what became of an approved claim, once its account's hour and a
+// margin are over.
+func (s *Service) settleGiven(ctx context.Context, claim *Claim) error {
+	_, _, acct, err := s.claimParts(ctx, claim)
+	if err != nil {
+		return err
+	}
+	now := s.timeFor(acct)
+	if !s.overForGood(acct) || now.Before(acct.ExpiresAt.Add(adoptedMargin)) {
+		return nil
+	}
+	m, known := s.outcomeOf(ctx, claim, now.UTC())
+	if !known {
+		return nil
+	}
+	return s.settleClaim(ctx, claim, m)
 }
 
 // maxSkew is how far our clock may be behind the API's for a claim to be looked at in time.
