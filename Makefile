@@ -1,5 +1,5 @@
 # All targets share Go's build cache.
-.PHONY: test race full lint demo bench bench-http fuzz
+.PHONY: test race full lint demo bench bench-http fuzz explore
 
 test: ## what a developer runs; skips are shown with their reasons and counted
 	@go test -json ./... | go run ./internal/testcount
@@ -26,3 +26,7 @@ fuzz: ## every fuzz target for ten seconds
 	@for p in $$(go list ./...); do \
 	  for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
 	    echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime 10s $$p || exit 1; done; done
+
+explore: ## the property tests on new random cases, many of them
+	@for p in ./internal/cloudflare/... ./internal/deploy ./internal/session; do \
+	  HOURGLASS_SEED=random HOURGLASS_TEST=full go test -count=1 -timeout 40m $$p || exit 1; done

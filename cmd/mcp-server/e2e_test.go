@@ -106,6 +106,17 @@ func newWorld(t testing.TB) *world {
 	return w
 }
 
+// logged waits until a log has words in it: the line of a call is written beside its answer,
+// and may come after it.
+func logged(t *testing.T, log *lockedBuffer, words string) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); !strings.Contains(log.String(), words); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("the log does not say %s:\n%s", words, log.String())
+		}
+	}
+}
+
 // lockedBuffer is a buffer that a process writes to while a test reads.
 type lockedBuffer struct {
 	mu sync.Mutex

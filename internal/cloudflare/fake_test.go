@@ -18,9 +18,13 @@ import (
 
 	"github.com/hourglass-mcp/hourglass/internal/cloudflare"
 	"github.com/hourglass-mcp/hourglass/internal/deploy"
+	"github.com/hourglass-mcp/hourglass/internal/peertest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	peertest.FixedSeed()
+	goleak.VerifyTestMain(m)
+}
 
 const ( //nolint:gosec // made up
 	accountID  = "0123456789abcdef0123456789abcdef"

@@ -16,9 +16,13 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/hourglass-mcp/hourglass/internal/deploy"
+	"github.com/hourglass-mcp/hourglass/internal/peertest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	peertest.FixedSeed()
+	goleak.VerifyTestMain(m)
+}
 
 // world is everything that the Service meets, played: an API with accounts and
 // Workers that serve with a lag, an edge, a tail, and clocks that can be wrong.

@@ -23,6 +23,7 @@ import (
 
 // TestMain runs as a second process of a test when it is told to.
 func TestMain(m *testing.M) {
+	peertest.FixedSeed()
 	if what := os.Getenv("HOURGLASS_SESSION_WORK"); what != "" {
 		os.Exit(work(what))
 	}

@@ -10,13 +10,20 @@ import (
 	"encoding/json"
 	"errors"
 	"math"
+	"os"
 	"testing"
 	"time"
 
 	"pgregory.net/rapid"
 
 	"github.com/hourglass-mcp/hourglass/internal/cloudflare/pow"
+	"github.com/hourglass-mcp/hourglass/internal/peertest"
 )
+
+func TestMain(m *testing.M) {
+	peertest.FixedSeed()
+	os.Exit(m.Run())
+}
 
 //go:embed testdata/vectors.json
 var vectorsJSON []byte
