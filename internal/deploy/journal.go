@@ -163,21 +163,11 @@ func lifeFor(kind StepKind) time.Duration {
 	}
 }
 
-// limits are the operator's on what may be begun in an hour.
+// limits are the operator's on what may be begun.
 func (s *Service) limits(step *Step) []StepLimit {
-	var each, all int
-	switch step.Kind {
-	case StepCreateAccount:
-		each, all = s.cfg.MaxAccounts, s.cfg.MaxAccountsInAll
-	case StepUploadScript:
-		each, all = s.cfg.Limits.Deployments, s.cfg.Limits.DeploymentsInAll
+	limits := s.hourLimits(step.Principal, step.Kind)
+	if step.Kind == StepCreateAccount {
+		limits = append(limits, s.liveLimits(step.Principal)...)
 	}
-	var out []StepLimit
-	if each > 0 {
-		out = append(out, StepLimit{Principal: step.Principal, Kind: step.Kind, Most: each, Window: time.Hour})
-	}
-	if all > 0 {
-		out = append(out, StepLimit{Kind: step.Kind, Most: all, Window: time.Hour})
-	}
-	return out
+	return limits
 }

@@ -79,7 +79,26 @@ type StepLimit struct {
 	Principal string
 	Kind      StepKind
 	Most      int
-	Window    time.Duration
+	// Window is how far back is counted.
+	Window time.Duration
+	// Live counts the accounts in use instead, and the steps open since Window, of every
+	// session but the step's own: a fresh account takes the place of that one's.
+	Live bool
+}
+
+// Over is the refusal by a limit of which used are used up; wait is until there is room,
+// 0: not known.
+func (l StepLimit) Over(used int, wait time.Duration) *Error {
+	what, next := "steps of the kind "+string(l.Kind)+" in "+l.Window.String(), nextHour
+	switch {
+	case l.Live:
+		what, next = "live sessions", nextLive
+	case l.Kind == StepCreateAccount:
+		what = "new accounts this hour"
+	case l.Kind == StepUploadScript:
+		what = "deployments this hour"
+	}
+	return errOver(what, int64(used), int64(l.Most), l.Principal == "", wait, next)
 }
 
 // Settlement ends a step, together with what the step brought, in one transaction.
@@ -143,6 +162,10 @@ type Ledger interface {
 	// RetryAfter, when a limit is reached; CodeSessionNotFound when the session was
 	// forgotten meanwhile. Then the step must not be taken.
 	BeginStep(ctx context.Context, l *Lease, s Step, limits ...StepLimit) error
+
+	// Room refuses as BeginStep would for a step of that session ("": of a new one),
+	// and reserves nothing: a word beforehand, which another may make untrue.
+	Room(ctx context.Context, session string, limits ...StepLimit) error
 	// Settle ends a step of the lease's session, whoever began it; with StepUnknown it
 	// stays to be looked at. CodeBusy when another lease of the session was taken
 	// meanwhile: then nothing was written. A lease that ran out and that nobody took

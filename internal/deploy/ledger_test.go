@@ -70,18 +70,46 @@ func (m *memStore) BeginStep(ctx context.Context, l *deploy.Lease, s deploy.Step
 	if !m.holds(l) {
 		return busy(time.Second)
 	}
-	for _, limit := range limits {
-		n := 0
-		for _, had := range m.steps {
-			if had.Kind == limit.Kind && (limit.Principal == "" || had.Principal == limit.Principal) && s.BegunAt.Sub(had.BegunAt) < limit.Window {
+	if err := m.room(s.SessionID, s.Kind, limits); err != nil {
+		return err
+	}
+	m.steps = append(m.steps, s)
+	return nil
+}
+
+func (m *memStore) Room(_ context.Context, session string, limits ...deploy.StepLimit) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.room(session, "", limits)
+}
+
+func (m *memStore) room(session string, kind deploy.StepKind, limits []deploy.StepLimit) error {
+	for _, l := range limits {
+		var begun []time.Time
+		for _, s := range m.steps {
+			if s.Kind != l.Kind || l.Principal != "" && s.Principal != l.Principal || time.Since(s.BegunAt) >= l.Window {
+				continue
+			}
+			if !l.Live || s.State == deploy.StepOpen && s.SessionID != session {
+				begun = append(begun, s.BegunAt)
+			}
+		}
+		n := len(begun)
+		for _, a := range m.accounts {
+			mine := slices.ContainsFunc(m.sessions, func(s deploy.Session) bool { return s.ID == a.SessionID && s.Principal == l.Principal })
+			if l.Live && a.SessionID != session && a.State == deploy.AccountCurrent && a.ExpiresAt.Add(-a.Skew).After(time.Now()) && (mine || l.Principal == "") {
 				n++
 			}
 		}
-		if n >= limit.Most {
-			return &deploy.Error{Code: deploy.CodeRateLimited, Message: "enough for now", Next: "Wait.", RetryAfter: time.Minute}
+		if n < l.Most || kind != "" && kind != l.Kind {
+			continue
 		}
+		wait := time.Minute
+		if !l.Live && l.Most > 0 {
+			wait = l.Window - time.Since(begun[len(begun)-l.Most])
+		}
+		return l.Over(n, wait)
 	}
-	m.steps = append(m.steps, s)
 	return nil
 }
 

@@ -3,7 +3,6 @@ package deploy
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 )
@@ -13,8 +12,8 @@ import (
 type CallLimits struct {
 	// Deployments in an hour. They hold across processes that share the store.
 	Deployments, DeploymentsInAll int
-	// LiveSessions have an account in use. What other processes are just making is not
-	// counted yet.
+	// LiveSessions have an account in use, or one that is being made. They hold across
+	// processes.
 	LiveSessions, LiveSessionsInAll int
 	// Bundles under way at once in this process; more wait for their turn, and
 	// principals take turns.
@@ -40,7 +39,10 @@ func errOver(what string, used, most int64, all bool, wait time.Duration, next s
 	return e
 }
 
-const nextHour = "Wait as long as that, then make the same call again. What is live already can be used meanwhile."
+const (
+	nextHour = "Wait as long as that, then make the same call again. What is live already can be used meanwhile."
+	nextLive = "Take down a session that is not needed any more (teardown), or go on in one of them: name its session_id. Each ends by itself with its hour."
+)
 
 // bundle has a source bundled in the caller's turn. It refuses sources beyond the bytes
 // that the caller has left, before any work is done.
@@ -72,111 +74,57 @@ func (s *Service) Usage(ctx context.Context) (Usage, error) {
 // counts again as the upload begins: of two that come at once for the last place one is
 // refused there.
 func (r *run) withinLimits(ctx context.Context) error {
-	lim := r.s.cfg.Limits
-	if lim.Deployments == 0 && lim.DeploymentsInAll == 0 {
+	return r.s.room(ctx, "", r.s.hourLimits(r.c.Principal, StepUploadScript))
+}
+
+// room refuses where the ledger has no room for a step more of a session.
+func (s *Service) room(ctx context.Context, session string, limits []StepLimit) error {
+	if len(limits) == 0 {
 		return nil
 	}
-	u, err := r.s.cfg.Store.Usage(ctx, r.c.Principal, r.s.cfg.Now().Add(-limitWindow))
-	if err != nil {
-		return err
-	}
-	const what = "deployments this hour"
-	if n := lim.Deployments; n > 0 && u.Deployments >= n {
-		return errOver(what, int64(u.Deployments), int64(n), false, r.s.roomAgain(ctx, r.c.Principal, n), nextHour)
-	}
-	if n := lim.DeploymentsInAll; n > 0 && u.AllDeployments >= n {
-		return errOver(what, int64(u.AllDeployments), int64(n), true, r.s.roomAgain(ctx, "", n), nextHour)
+	return s.cfg.Store.Room(ctx, session, limits...)
+}
+
+// hourLimits are the operator's on what may be begun in an hour.
+func (s *Service) hourLimits(principal string, kind StepKind) []StepLimit {
+	switch kind {
+	case StepCreateAccount:
+		return both(StepLimit{Kind: kind, Window: limitWindow}, principal, s.cfg.MaxAccounts, s.cfg.MaxAccountsInAll)
+	case StepUploadScript:
+		return both(StepLimit{Kind: kind, Window: limitWindow}, principal, s.cfg.Limits.Deployments, s.cfg.Limits.DeploymentsInAll)
 	}
 	return nil
 }
 
-// roomAgain is when the deployments of the last hour are fewer than most again; 0: not
-// known. principal "" means everybody's.
-func (s *Service) roomAgain(ctx context.Context, principal string, most int) time.Duration {
-	sessions, err := s.cfg.Store.SessionsWhere(ctx, SessionFilter{Principal: principal, Limit: 1000})
-	if err != nil {
-		return 0 // the refusal stands without it
-	}
-	var made []time.Time
-	now := s.cfg.Now()
-	for _, sess := range sessions {
-		deployments, err := s.cfg.Store.Deployments(ctx, sess.ID)
-		if err != nil {
-			return 0
-		}
-		for _, d := range deployments {
-			if now.Sub(d.CreatedAt) <= limitWindow {
-				made = append(made, d.CreatedAt)
-			}
-		}
-	}
-	if len(made) < most {
-		return 0
-	}
-	slices.SortFunc(made, func(a, b time.Time) int { return b.Compare(a) })
-	return limitWindow - now.Sub(made[most-1])
+// liveLimits are the operator's on live sessions.
+func (s *Service) liveLimits(principal string) []StepLimit {
+	return both(StepLimit{Kind: StepCreateAccount, Window: openFor, Live: true}, principal, s.cfg.Limits.LiveSessions, s.cfg.Limits.LiveSessionsInAll)
 }
 
-// mayMakeAccount reserves room for one live session more where the run is about to make
-// an account. release is called when the account is in the store, or is not made.
-func (r *run) mayMakeAccount(ctx context.Context) (release func(), err error) {
-	lim, p := r.s.cfg.Limits, r.c.Principal
-	if r.place.account != nil || lim.LiveSessions == 0 && lim.LiveSessionsInAll == 0 {
-		return func() {}, nil
+// both are a limit of one principal and that of all together, as far as they are set.
+func both(l StepLimit, principal string, each, all int) (out []StepLimit) {
+	l.Most, l.Principal = each, principal
+	if each > 0 {
+		out = append(out, l)
 	}
-	unlock, err := r.s.locks.lock(ctx, "live sessions")
-	if err != nil {
-		return nil, AsError(err)
+	l.Most, l.Principal = all, ""
+	if all > 0 {
+		out = append(out, l)
 	}
-	defer unlock()
-	u, err := r.s.cfg.Store.Usage(ctx, p, r.s.cfg.Now().Add(-limitWindow))
-	if err != nil {
-		return nil, err
-	}
-	accounts, err := r.s.cfg.Store.Accounts(ctx, r.place.session.ID)
-	if err != nil {
-		return nil, err
-	}
-	replaced := 0 // the account that a fresh one takes the place of
-	if len(accounts) > 0 && accounts[0].State == AccountCurrent && accounts[0].ExpiresAt.After(r.s.timeFor(&accounts[0])) {
-		replaced = 1
-	}
-	making := &r.s.making
-	own, all := u.LiveSessions+making.of(p)-replaced, u.AllLiveSessions+making.of("")-replaced
-	const next = "Take down a session that is not needed any more (teardown), or go on in one of them: name its session_id. Each ends by itself with its hour."
-	if n := lim.LiveSessions; n > 0 && own >= n {
-		return nil, errOver("live sessions", int64(own), int64(n), false, 0, next)
-	}
-	if n := lim.LiveSessionsInAll; n > 0 && all >= n {
-		return nil, errOver("live sessions", int64(all), int64(n), true, time.Minute, "Wait, then make the same call again: sessions end with their hour.")
-	}
-	making.add(p, 1)
-	return sync.OnceFunc(func() { making.add(p, -1) }), nil
+	return out
 }
 
-// tally counts by principal; "" is everybody.
-type tally struct {
-	mu sync.Mutex
-	n  map[string]int
-}
+// openFor is how long an account that is being made counts as a live session: its step is
+// on record, it is not.
+const openFor = 2 * time.Minute
 
-func (t *tally) add(principal string, d int) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.n == nil {
-		t.n = map[string]int{}
+// mayMakeAccount refuses early, before any account is asked for, where the run would make
+// one live session too many. The ledger counts again, in one stroke with the step.
+func (r *run) mayMakeAccount(ctx context.Context) error {
+	if r.place.account != nil {
+		return nil
 	}
-	for _, k := range []string{principal, ""} {
-		if t.n[k] += d; t.n[k] == 0 {
-			delete(t.n, k)
-		}
-	}
-}
-
-func (t *tally) of(principal string) int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.n[principal]
+	return r.s.room(ctx, r.place.session.ID, r.s.liveLimits(r.c.Principal))
 }
 
 // hourly counts bytes by principal over the last hour, by the minute.

@@ -19,7 +19,6 @@ type run struct {
 	lease *Lease
 	acct  *Account
 	isNew bool        // acct was made by this run
-	made  func()      // gives the room back that was reserved for making acct
 	prev  *Deployment // what this Worker served before on this account
 	older bool        // prev replaced another version
 	// prevMet: what served before met the expectation too, or it is not known.
@@ -82,12 +81,9 @@ func (r *run) attempt(ctx context.Context) (err error) {
 		if err := r.reread(ctx); err != nil {
 			return err
 		}
-		release, err := r.mayMakeAccount(ctx)
-		if err != nil {
+		if err := r.mayMakeAccount(ctx); err != nil {
 			return err
 		}
-		defer release()
-		r.made = release
 		return r.onRecord(ctx, ActDeploy, r.carryOut)
 	})
 }
@@ -98,7 +94,6 @@ func (r *run) carryOut(ctx context.Context) error {
 	if err := r.account(ctx); err != nil {
 		return err
 	}
-	r.made() // from here on the store counts it
 	defer r.closeEvents()
 	if err := r.upload(ctx); err != nil {
 		return r.failed(ctx, err)

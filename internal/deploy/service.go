@@ -64,7 +64,6 @@ type Service struct {
 	cfg     Config
 	bundles *turnstile
 	bytes   *hourly
-	making  tally // accounts that are being made
 	locks   keyedLocks
 	clock   clockAsk
 }

@@ -140,7 +140,11 @@ func (s *Store) BeginStep(ctx context.Context, l *deploy.Lease, v deploy.Step, l
 			if lim.Kind != v.Kind {
 				continue
 			}
-			if err := s.within(ctx, tx, now, lim); err != nil {
+			// Nobody else counts meanwhile.
+			if err := s.home.serialise(ctx, tx, string(place("limit", string(lim.Kind)))); err != nil {
+				return fmt.Errorf("waiting for a turn: %w", err)
+			}
+			if err := s.within(ctx, tx, now, v.SessionID, lim); err != nil {
 				return err
 			}
 		}
@@ -152,10 +156,28 @@ func (s *Store) BeginStep(ctx context.Context, l *deploy.Lease, v deploy.Step, l
 	})
 }
 
-// within refuses a step over a limit. Nobody else counts meanwhile.
-func (s *Store) within(ctx context.Context, tx *sql.Tx, now int64, lim deploy.StepLimit) error {
-	if err := s.home.serialise(ctx, tx, string(place("limit", string(lim.Kind)))); err != nil {
-		return fmt.Errorf("waiting for a turn: %w", err)
+// Room implements deploy.Ledger.
+func (s *Store) Room(ctx context.Context, session string, limits ...deploy.StepLimit) error {
+	db, err := s.use(ctx)
+	if err != nil {
+		return err
+	}
+	now, err := s.home.clock(ctx, db)
+	if err != nil {
+		return s.failed(err)
+	}
+	for _, lim := range limits {
+		if err := s.within(ctx, db, now, session, lim); err != nil {
+			return s.failed(err)
+		}
+	}
+	return nil
+}
+
+// within refuses a step of a session over a limit, by the store's clock.
+func (s *Store) within(ctx context.Context, db querier, now int64, session string, lim deploy.StepLimit) error {
+	if lim.Live {
+		return s.withinLive(ctx, db, now, session, lim)
 	}
 	left := lim.Window
 	if lim.Most > 0 {
@@ -165,21 +187,43 @@ func (s *Store) within(ctx context.Context, tx *sql.Tx, now int64, lim deploy.St
 		}
 		var begun int64
 		// With that one over, there is room for one more.
-		full, err := one(ctx, tx, []any{&begun}, "SELECT begun_at FROM steps "+query+fmt.Sprintf("ORDER BY begun_at DESC LIMIT 1 OFFSET %d", lim.Most-1), args...)
+		full, err := one(ctx, db, []any{&begun}, "SELECT begun_at FROM steps "+query+fmt.Sprintf("ORDER BY begun_at DESC LIMIT 1 OFFSET %d", lim.Most-1), args...)
 		if err != nil || !full {
 			return err
 		}
 		left -= time.Duration(now-begun) * time.Millisecond
 	}
-	whose := "all callers together"
+	return lim.Over(lim.Most, max(left, time.Millisecond))
+}
+
+// withinLive refuses an account more over a limit on live sessions; there is room again
+// when the first of them ends.
+func (s *Store) withinLive(ctx context.Context, db querier, now int64, session string, lim deploy.StepLimit) error {
+	var live, open int
+	var end sql.NullInt64
+	at := millis(s.cfg.Now())
+	whose, args := "", []any{session, at}
 	if lim.Principal != "" {
-		whose = "one caller"
+		whose, args = " AND sessions.principal = $3", append(args, lim.Principal)
 	}
-	e := deploy.Errorf(deploy.CodeRateLimited, "Wait as long as that, then make the same call again. What is live already can be used and redeployed meanwhile.",
-		"this server allows %s %d steps of the kind %s in %s, and they are used up; there is room again in %s",
-		whose, lim.Most, lim.Kind, lim.Window, max(left, time.Second).Round(time.Second))
-	e.RetryAfter = max(left, time.Millisecond)
-	return e
+	_, err := one(ctx, db, []any{&live, &end}, `SELECT COUNT(*), MIN(expires_at - skew) FROM accounts JOIN sessions ON sessions.id = accounts.session_id
+		WHERE accounts.session_id <> $1 AND accounts.state = '' AND expires_at - skew > $2`+whose, args...)
+	if err != nil {
+		return err
+	}
+	whose, args = "", []any{session, now - lim.Window.Milliseconds(), string(lim.Kind)}
+	if lim.Principal != "" {
+		whose, args = " AND principal = $4", append(args, lim.Principal)
+	}
+	_, err = one(ctx, db, []any{&open}, `SELECT COUNT(*) FROM steps WHERE session_id <> $1 AND begun_at > $2 AND kind = $3 AND state = 'open'`+whose, args...)
+	if err != nil || live+open < lim.Most {
+		return err
+	}
+	wait := lim.Window
+	if end.Valid {
+		wait = time.Duration(end.Int64-at) * time.Millisecond
+	}
+	return lim.Over(live+open, max(wait, time.Second))
 }
 
 // Steps implements deploy.Ledger.

@@ -241,6 +241,48 @@ func settlements(t *testing.T, s *session.Store) {
 	sameSteps(t, s, "s_a", step, up)
 }
 
+// limitLive counts accounts in use and those that are being made, but not the step's own session's.
+func limitLive(t *testing.T, s *session.Store) {
+	ctx := t.Context()
+	for _, id := range []string{"s_a", "s_b", "s_c"} {
+		must(t, s.SaveSession(ctx, someSession(id, "me", 1)))
+	}
+	must(t, s.SaveSession(ctx, someSession("s_you", "you", 1)))
+	mine := deploy.StepLimit{Principal: "me", Kind: deploy.StepCreateAccount, Most: 2, Window: time.Minute, Live: true}
+	all := deploy.StepLimit{Kind: deploy.StepCreateAccount, Most: 3, Window: time.Minute, Live: true}
+	a := lease(t, s, "s_a")
+	must(t, s.BeginStep(ctx, a, someStep("1", "s_a", deploy.StepCreateAccount), mine, all))
+	must(t, s.Room(ctx, "s_b", mine, all))
+	acct := someAccount("acct_a", "s_a")
+	acct.ExpiresAt = time.Now().Add(50 * time.Minute)
+	must(t, s.Settle(ctx, a, deploy.Settlement{StepID: "1", State: deploy.StepDone, Ref: "acct_a", Account: &acct})) // counted once
+	b := lease(t, s, "s_b")
+	must(t, s.BeginStep(ctx, b, someStep("2", "s_b", deploy.StepCreateAccount), mine, all))
+	for name, err := range map[string]error{
+		"a word beforehand": s.Room(ctx, "s_c", mine, all),
+		"a new session":     s.Room(ctx, "", mine, all),
+		"the step":          s.BeginStep(ctx, lease(t, s, "s_c"), someStep("3", "s_c", deploy.StepCreateAccount), mine, all),
+	} {
+		wantCode(t, err, deploy.CodeRateLimited)
+		if e := deploy.AsError(err); !strings.Contains(e.Message, "2 of 2 live sessions are used up") || e.RetryAfter <= 0 || e.RetryAfter > time.Hour {
+			t.Errorf("%s: %s, again in %s", name, e.Message, e.RetryAfter)
+		}
+	}
+	must(t, s.Room(ctx, "s_a", mine, all)) // in the place of its own
+	you := lease(t, s, "s_you")
+	mine.Principal = "you"
+	must(t, s.BeginStep(ctx, you, someStep("4", "s_you", deploy.StepCreateAccount), mine, all))
+	err := s.Room(ctx, "", mine, all)
+	wantCode(t, err, deploy.CodeRateLimited)
+	if !strings.Contains(err.Error(), "3 of 3 live sessions of all callers together") {
+		t.Error(err)
+	}
+	// A step that was left open long ago, and an account that is over, are no live sessions.
+	change(t, s, "UPDATE steps SET begun_at = begun_at - 60001 WHERE id = '2'")
+	change(t, s, "UPDATE accounts SET expires_at = 1")
+	must(t, s.Room(ctx, "", mine, all))
+}
+
 func limits(t *testing.T, open func(t *testing.T) *session.Store) {
 	s, ctx := open(t), t.Context()
 	for _, id := range []string{"s_a", "s_b"} {
@@ -282,6 +324,7 @@ func limits(t *testing.T, open func(t *testing.T) *session.Store) {
 	must(t, begin(a, "8", "me", deploy.StepCreateAccount))
 	refused(begin(a, "9", "me", deploy.StepCreateAccount))
 
+	t.Run("live", func(t *testing.T) { limitLive(t, open(t)) })
 	t.Run("at once", func(t *testing.T) {
 		s := open(t)
 		var wg sync.WaitGroup

@@ -135,6 +135,7 @@ func (e *Endpoint) agent(next http.Handler) http.Handler {
 		r = r.WithContext(withIdentity(r.Context(), id))
 		if wait, share := e.rates.admit(id.caller.Principal); wait > 0 {
 			no := tooMany("requests a second", share)
+			no.status = http.StatusTooManyRequests // a limit that was set, not a server that is full
 			if no.retryAfter = wait; share {
 				no.text = "this client sends more requests a second than it may; wait as long as Retry-After says"
 			}

@@ -104,7 +104,7 @@ func TestRate(t *testing.T) {
 	if got := ask(modest); got.status != 200 {
 		t.Errorf("another pays for it: %d %s", got.status, got.body)
 	}
-	if ask(modest); ask(modest).status != 503 {
+	if ask(modest); ask(modest).status != 429 {
 		t.Error("all together may do more than they may")
 	}
 	clock.Add(int64(500 * time.Millisecond))
