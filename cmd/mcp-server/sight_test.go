@@ -142,6 +142,20 @@ func TestSight(t *testing.T) {
 	}
 }
 
+// TestSandboxProcesses: a server with its own sandbox tells how many runtimes it has.
+func TestSandboxProcesses(t *testing.T) {
+	w := newWorld(t)
+	f := w.serveHTTP("--accept-terms", "--platform", "sandbox", "--api-base-url", "")
+	const series = "hourglass_sandbox_processes"
+	if _, text := f.ask(t, "/metrics", ""); !strings.Contains(text, "\n"+series+" 0\n") {
+		t.Errorf("before there is a Worker: %s", text)
+	}
+	f.agent("http", "").deploy(map[string]any{"files": says("in a sandbox of its own")})
+	if _, text := f.ask(t, "/metrics", ""); !strings.Contains(text, "\n"+series+" 1\n") {
+		t.Errorf("with one Worker: %s", text)
+	}
+}
+
 // TestStdioTrace: a call on stdio is in the agent's own trace without a collector, and a
 // wrong address of one is refused at the start.
 func TestStdioTrace(t *testing.T) {
