@@ -117,26 +117,31 @@ func (w *crashWorld) resources(t *testing.T, acct account) (out []string) {
 	for path, is := range map[string][2]string{
 		"/storage/kv/namespaces": {deploy.ResourceKV, "title"}, "/d1/database": {deploy.ResourceD1, "name"}, "/queues": {deploy.ResourceQueue, "queue_name"},
 	} {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.API+"/accounts/"+acct.ID+path, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Header.Set("Authorization", "Bearer "+acct.APIToken)
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var body struct{ Result []map[string]any }
-		err = json.NewDecoder(resp.Body).Decode(&body)
-		_ = resp.Body.Close()
-		if err != nil || resp.StatusCode != http.StatusOK {
-			t.Fatalf("%s: %d, %v", path, resp.StatusCode, err)
-		}
-		for _, r := range body.Result {
+		for _, r := range w.listed(t, acct, path) {
 			out = append(out, fmt.Sprintf("%s %v", is[0], r[is[1]]))
 		}
 	}
 	return out
+}
+
+// listed asks the API for a list on an account, with the account's own token.
+func (w *crashWorld) listed(t *testing.T, acct account, path string) []map[string]any {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.API+"/accounts/"+acct.ID+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+acct.APIToken)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close() //nolint:errcheck // read to its end
+	var body struct{ Result []map[string]any }
+	if err := json.NewDecoder(resp.Body).Decode(&body); err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %d, %v", path, resp.StatusCode, err)
+	}
+	return body.Result
 }
 
 // made gives the accounts that were made since, with the Worker's name on them.
@@ -164,13 +169,19 @@ func (w *crashWorld) left(next *agent) string {
 	return ""
 }
 
-// dies makes a call in the middle of which the server is killed.
+// dies deploys, and the server is killed in the middle of it.
 func (a *agent) dies(t *testing.T, args, meta map[string]any) {
+	t.Helper()
+	a.diesIn(t, "deploy_temporary", args, meta)
+}
+
+// diesIn makes a call in the middle of which the server is killed.
+func (a *agent) diesIn(t *testing.T, tool string, args, meta map[string]any) {
 	t.Helper()
 	ctx, stop := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer stop()
 	req := mcp.CallToolRequest{}
-	req.Params.Name, req.Params.Arguments = "deploy_temporary", args
+	req.Params.Name, req.Params.Arguments = tool, args
 	req.Params.Meta = &mcp.Meta{AdditionalFields: meta}
 	res, err := a.client.CallTool(ctx, req)
 	if err == nil {
@@ -264,6 +275,54 @@ func (w *crashWorld) known(t *testing.T, state, session string, made []account) 
 // reachable are the points that a deployment of the victim passes.
 func reachable() []string {
 	return slices.DeleteFunc(deploy.CrashPoints(), func(p string) bool { return strings.HasSuffix(p, "/"+string(deploy.StepDelete)) })
+}
+
+// TestKilledInTeardown: who takes down is killed around a deletion; the next one finds
+// what is left, takes the rest down, and nothing stays on the account or unresolved.
+func TestKilledInTeardown(t *testing.T) {
+	t.Parallel()
+	w := &crashWorld{world: kindWorld(t), program: buildCrash(t)}
+	all := []string{"taken", "before", "begun", "settled"}
+	if !peertest.Full() {
+		all = all[:1]
+	}
+	for _, when := range all {
+		point := when + "/" + string(deploy.StepDelete)
+		t.Run(point, func(t *testing.T) {
+			state, name := t.TempDir(), "w-"+strings.ToLower(rand.Text()[:10])
+			before := w.accounts()
+			a := w.with(t, state, point)
+			live := a.deploy(map[string]any{"files": victim(name)})
+			made := w.made(before)
+			if len(made) != 1 || len(w.resources(t, made[0])) != 2 {
+				t.Fatalf("%+v", made)
+			}
+			session := map[string]any{"session_id": live.SessionID}
+			a.diesIn(t, "teardown", session, nil)
+			next := w.with(t, state, "")
+			if got := next.call("status", session); got.IsError || !strings.Contains(got.Text, live.SessionID) {
+				t.Errorf("between: %s", got.Text)
+			}
+			got := next.call("teardown", session)
+			if got.IsError || !strings.Contains(got.Text, `"closed":true`) || strings.Contains(got.Text, "not_undone\":[") {
+				t.Fatalf("the same call again: %s\n%s", got.Text, next.stderr.String())
+			}
+			if has := w.resources(t, made[0]); len(has) != 0 {
+				t.Errorf("the account still has %q", has)
+			}
+			if has := w.listed(t, made[0], "/workers/scripts"); len(has) != 0 {
+				t.Errorf("the account still has the Workers %v", has)
+			}
+			for _, s := range w.ledger(t, state, live.SessionID).Steps {
+				if !deploy.StepState(s.State).Settled() {
+					t.Errorf("left open: %+v", s)
+				}
+			}
+			if again := next.call("teardown", session); again.IsError {
+				t.Errorf("a third time: %s", again.Text)
+			}
+		})
+	}
 }
 
 // few are those that are walked when the tests do not run in full.
