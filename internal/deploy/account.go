@@ -69,6 +69,7 @@ func (r *run) journal() *journal {
 
 // end takes an account out of use and wipes what could act on it.
 func (s *Service) end(ctx context.Context, a *Account, state AccountState) error {
+	s.watches.stopOf(a.ID)
 	over := *a
 	over.State, over.Token, over.ClaimURL = state, "", ""
 	return s.cfg.Store.SaveAccount(ctx, over)

@@ -46,6 +46,7 @@ type checker struct {
 	// before is the evidence of an earlier check of this very version; "" if there is none.
 	before string
 	events *eventBook
+	watch  *watch
 	// witness tells versions of static files apart; nil: none does.
 	witness *witness
 }
@@ -55,7 +56,7 @@ type checker struct {
 func (r *run) check(ctx context.Context) {
 	ck := &checker{
 		s: r.s, art: r.art, dep: &r.dep, path: r.req.Expect.path(), expect: r.req.Expect,
-		hasPrev: r.prev != nil, prevMet: r.prevMet, events: r.events,
+		hasPrev: r.prev != nil, prevMet: r.prevMet, events: r.events, watch: r.watch,
 	}
 	if r.prev != nil && r.prev.ID == r.dep.ID {
 		// Unchanged: only a version that never was confirmed can still be waiting for its turn.
@@ -129,6 +130,7 @@ func (ck *checker) servingAtLast(p *probe) string {
 func (ck *checker) look(ctx context.Context) probe {
 	if ck.events != nil {
 		ck.events.waitOpen(ctx, time.Second)
+		ck.watch.waitOpen(ctx, time.Second)
 	}
 	p := probe{id: NewID("p"), at: ck.s.cfg.Now().UTC()}
 	if ck.events != nil {

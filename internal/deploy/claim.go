@@ -99,6 +99,8 @@ type ClaimView struct {
 	// Files are what each deployment (by ID) uploaded, modules and static files, with
 	// their bytes; none where the artifact is not kept any more.
 	Files map[string][]Sized
-	State ClaimState
+	// Foreign is what is on the account, or was, that was not made from here.
+	Foreign []ForeignChange
+	State   ClaimState
 	Left  time.Duration
 }

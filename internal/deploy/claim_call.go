@@ -46,9 +46,23 @@ func (s *Service) requestClaim(ctx context.Context, c Caller, lease *Lease, sess
 	if err != nil {
 		return nil, err
 	}
+	var foreign []ForeignChange
+	if acct.State == AccountCurrent {
+		if foreign, err = s.lookForClaim(ctx, &sess, acct); err != nil {
+			return nil, err
+		}
+	}
 	claim, err := s.standingClaim(ctx, sess, acct)
 	if err != nil {
 		return nil, err
+	}
+	if claim != nil && claim.State == ClaimAwaiting && claim.Digest != accountDigest(deps, foreign) {
+		// A human may not say yes to it any more: they are asked anew.
+		m := ClaimMove{To: ClaimWithdrawn, By: c.Principal, Evidence: "what is on the account has changed since it was asked about"}
+		if err := s.moveClaim(ctx, claim, &sess, m); err != nil {
+			return nil, err
+		}
+		claim = nil
 	}
 	if claim == nil {
 		if claim, err = s.askToKeep(ctx, c, sess, acct, deps, req.Message); err != nil {
@@ -60,13 +74,17 @@ func (s *Service) requestClaim(ctx context.Context, c Caller, lease *Lease, sess
 
 // askToKeep is the act of asking: decided, recorded, done.
 func (s *Service) askToKeep(ctx context.Context, c Caller, sess Session, acct *Account, deps []Deployment, message string) (*Claim, error) {
+	foreign, err := s.foreignOn(ctx, acct)
+	if err != nil {
+		return nil, err
+	}
 	e := aboutSession(&sess, acct)
-	e.Digest = accountDigest(deps)
+	e.Digest = accountDigest(deps, foreign)
 	a, err := s.decide(ctx, ActRequestClaim, c, e, s.claimFacts(ctx, sess, deps))
 	if err != nil {
 		return nil, err
 	}
-	claim, err := s.openClaim(ctx, sess, acct, deps, message)
+	claim, err := s.openClaim(ctx, sess, acct, e.Digest, message)
 	unrecorded := a.end(ctx, err, func(e *Event) {
 		if claim != nil {
 			e.ClaimID = claim.ID
@@ -156,8 +174,8 @@ func (s *Service) standingClaim(ctx context.Context, sess Session, acct *Account
 	return nil, nil
 }
 
-// openClaim makes a claim.
-func (s *Service) openClaim(ctx context.Context, sess Session, acct *Account, deps []Deployment, message string) (*Claim, error) {
+// openClaim makes a claim on what digest names.
+func (s *Service) openClaim(ctx context.Context, sess Session, acct *Account, digest, message string) (*Claim, error) {
 	now := s.timeFor(acct)
 	const maxMessage = 1000
 	expires := acct.ExpiresAt
@@ -167,7 +185,7 @@ func (s *Service) openClaim(ctx context.Context, sess Session, acct *Account, de
 	fresh := Claim{
 		ID: NewID("c"), SessionID: sess.ID, AccountID: acct.ID, Principal: sess.Principal,
 		PageToken: Secret(rand.Text() + rand.Text()), State: ClaimAwaiting,
-		Message: cut(s.cfg.Redactor.Redact(message), maxMessage), Digest: accountDigest(deps),
+		Message: cut(s.cfg.Redactor.Redact(message), maxMessage), Digest: digest,
 		AskedAt: now.UTC(), ExpiresAt: expires,
 	}
 	// Before it is on record: a claim that nobody can be asked about freezes the session.
@@ -209,9 +227,13 @@ func newestByWorker(deps []Deployment) []Deployment {
 	return out
 }
 
-// accountDigest fixes what is adopted: every Worker with the digest of what it serves.
-func accountDigest(deps []Deployment) string {
+// accountDigest fixes what is adopted: every Worker with the digest of what it serves, and
+// what is known to be there that is not ours.
+func accountDigest(deps []Deployment, foreign []ForeignChange) string {
 	lines := []string{}
+	for _, f := range foreign {
+		lines = append(lines, "foreign "+f.Worker+" "+f.VersionID+"\n")
+	}
 	for _, d := range newestByWorker(deps) {
 		lines = append(lines, d.Worker+" "+d.Digest+"\n")
 	}
@@ -228,7 +250,7 @@ func (s *Service) claimResult(ctx context.Context, claim *Claim, acct *Account) 
 	res := &ClaimResult{
 		Claim: claim.StateAt(now), SessionID: claim.SessionID, ExpiresAt: claim.ExpiresAt,
 		MinutesLeft: max(0, int(claim.ExpiresAt.Sub(now)/time.Minute)),
-		Warnings:    endWarnings(acct.Phase(now), minutesLeft(acct, now)),
+		Warnings:    append(endWarnings(acct.Phase(now), minutesLeft(acct, now)), s.foreignWarnings(ctx, acct)...),
 		Next:        NextStep{Do: "Relay tell_user to the user, then stop. Do not poll and do not deploy to this session meanwhile."},
 	}
 	if res.Claim.Given() {
@@ -272,9 +294,13 @@ func (s *Service) ClaimViewByID(ctx context.Context, id string) (*ClaimView, err
 	shown.Token, shown.ClaimURL = "", ""
 	asked := *claim
 	asked.PageToken = ""
+	foreign, err := s.foreignOn(ctx, acct)
+	if err != nil {
+		return nil, err
+	}
 	deps = newestByWorker(deps)
 	return &ClaimView{
-		Claim: asked, Session: *sess, Account: shown, Deployments: deps, Files: s.files(ctx, sess.Principal, deps),
+		Claim: asked, Session: *sess, Account: shown, Deployments: deps, Files: s.files(ctx, sess.Principal, deps), Foreign: foreign,
 		State: claim.StateAt(now), Left: max(0, claim.ExpiresAt.Sub(now)),
 	}, nil
 }

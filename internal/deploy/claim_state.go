@@ -75,14 +75,10 @@ func (s *Service) decideClaim(ctx context.Context, id string, approve bool, who 
 			return nil, errSealed(sess.ID)
 		}
 		to = ClaimApproved
-		deps, err := s.claimDeployments(ctx, sess, acct)
-		if err != nil {
+		if err := s.asAsked(ctx, claim, sess, acct); err != nil {
 			return nil, err
 		}
-		if accountDigest(deps) != claim.Digest {
-			return nil, Errorf(CodeSessionClosed, "Ask the agent to call request_claim again; then look at what is there now.",
-				"what is on the account is not what was asked about any more")
-		}
+		s.watches.stopOf(acct.ID) // what goes on by itself uses the token no more
 	}
 	if err := s.moveClaim(ctx, claim, sess, ClaimMove{To: to, By: who.Name, Channel: who.Channel, Browser: who.Browser}); err != nil {
 		return nil, err
@@ -95,6 +91,32 @@ func (s *Service) decideClaim(ctx context.Context, id string, approve bool, who 
 		}
 	}
 	return s.ClaimViewByID(ctx, id)
+}
+
+// asAsked refuses a yes when what is on the account is not what was asked about: by our
+// record, and by what the API says now, where it answers; when it was asked about, the
+// API did.
+func (s *Service) asAsked(ctx context.Context, claim *Claim, sess *Session, acct *Account) error {
+	if acct.Usable(s.timeFor(acct), 0) {
+		if seen := s.lookAround(ctx, sess, acct).wait(); seen != nil {
+			if err := s.noteForeign(ctx, sess, acct, seen); err != nil {
+				return err
+			}
+		}
+	}
+	deps, err := s.claimDeployments(ctx, sess, acct)
+	if err != nil {
+		return err
+	}
+	foreign, err := s.foreignOn(ctx, acct)
+	if err != nil {
+		return err
+	}
+	if accountDigest(deps, foreign) != claim.Digest {
+		return Errorf(CodeSessionClosed, "Ask the agent to call request_claim again; then look at what is there now.",
+			"what is on the account is not what was asked about any more")
+	}
+	return nil
 }
 
 // moveClaim makes one transition, tells it, and puts it on record. One that came first

@@ -59,6 +59,8 @@ type ClaimFile struct {
 	// Digest fixes what is adopted: every Worker with its digest.
 	Digest      string              `json:"digest"`
 	Deployments []ClaimedDeployment `json:"deployments"`
+	// Foreign is what is on the account, or was, that was not made from here.
+	Foreign []ForeignChange `json:"foreign,omitempty"`
 
 	Recipients []string `json:"recipients,omitempty"`
 	Sealed     string   `json:"sealed"`
@@ -78,13 +80,13 @@ type ClaimedDeployment struct {
 }
 
 // NewClaimFile describes an account whose claim link is sealed. files are by the
-// deployment's ID, as in ClaimView.
-func NewClaimFile(sess Session, acct Account, deps []Deployment, files map[string][]Sized) *ClaimFile {
+// deployment's ID, as in ClaimView; foreign is what is on the account that is not ours.
+func NewClaimFile(sess Session, acct Account, deps []Deployment, files map[string][]Sized, foreign []ForeignChange) *ClaimFile {
 	deps = newestByWorker(slices.DeleteFunc(slices.Clone(deps), func(d Deployment) bool { return d.AccountID != acct.ID || d.gone() }))
 	f := &ClaimFile{
 		Format: ClaimFormat, SessionID: sess.ID, Principal: sess.Principal, Labels: sess.Labels, Client: sess.Client,
 		AccountID: acct.ID, AccountName: acct.Name, Target: acct.Target, ExpiresAt: acct.ExpiresAt.UTC(),
-		Digest: accountDigest(deps), Deployments: []ClaimedDeployment{}, Sealed: acct.ClaimURL.Reveal(),
+		Digest: accountDigest(deps, foreign), Deployments: []ClaimedDeployment{}, Foreign: foreign, Sealed: acct.ClaimURL.Reveal(),
 	}
 	if !acct.ClaimExpiresAt.IsZero() && acct.ClaimExpiresAt.Before(acct.ExpiresAt) {
 		f.ExpiresAt = acct.ClaimExpiresAt.UTC()
@@ -164,6 +166,11 @@ func (s *Service) sealedClaimOf(ctx context.Context, sess *Session, who Human) (
 	if !SealedClaim(acct.ClaimURL) {
 		return nil, Errorf(CodeNoApproval, "Decide on the page that request_claim opens.", "the claim link of session %s is not sealed to anybody's key", sess.ID)
 	}
+	if acct.State == AccountCurrent {
+		if _, err := s.lookForClaim(ctx, sess, acct); err != nil {
+			return nil, err
+		}
+	}
 	claim, err := s.standingClaim(ctx, *sess, acct)
 	if err != nil || claim != nil {
 		return claim, err
@@ -196,7 +203,11 @@ func (s *Service) SealedClaim(ctx context.Context, c Caller, sessionID string) (
 		return nil, Errorf(CodeNoApproval, "Let the agent call request_claim, which opens a page; or give the server --claim-recipient before its next account.",
 			"the claim link of session %s is not sealed to anybody's key", sess.ID)
 	}
-	f := NewClaimFile(*sess, *acct, deps, s.files(ctx, sess.Principal, deps))
+	foreign, err := s.foreignOn(ctx, acct)
+	if err != nil {
+		return nil, err
+	}
+	f := NewClaimFile(*sess, *acct, deps, s.files(ctx, sess.Principal, deps), foreign)
 	if claim, err := s.cfg.Store.Claim(ctx, sess.ID); err == nil && claim != nil && claim.AccountID == acct.ID {
 		f.Message = claim.Message
 	}

@@ -26,6 +26,7 @@ func claimed() *deploy.ClaimFile {
 			{ID: "1", AccountID: "b", Worker: "other", Digest: "x"},
 			{ID: "0", AccountID: "a", Worker: "broken", Digest: "y", Serving: deploy.ServingFailed},
 		}, map[string][]deploy.Sized{"3": {{Name: "index.js", Bytes: 9}}},
+		[]deploy.ForeignChange{{Worker: "strange", SeenAt: now}},
 	)
 }
 

@@ -163,21 +163,19 @@ func (d *demolition) demolish(ctx context.Context) error {
 // foreign puts on record which Workers of the account are not ours: somebody else used it.
 // They go with the rest.
 func (d *demolition) foreign(ctx context.Context, workers []string) error {
-	deps, err := d.s.cfg.Store.Deployments(ctx, d.sess.ID)
+	if err := d.s.noteForeign(ctx, d.sess, d.acct, &Sighted{Workers: workers}); err != nil {
+		return err
+	}
+	known, err := d.s.foreignOn(ctx, d.acct)
 	if err != nil {
 		return err
 	}
-	for _, w := range workers {
-		if slices.ContainsFunc(deps, func(x Deployment) bool { return x.Worker == w && x.AccountID == d.acct.ID }) {
-			continue
+	for _, f := range known {
+		what := "The account had a Worker that was not deployed from here: " + d.s.cfg.Redactor.Redact(f.Worker)
+		if f.VersionID != "" {
+			what = fmt.Sprintf("The Worker %s has had a version that was not deployed from here: %s", d.s.cfg.Redactor.Redact(f.Worker), f.VersionID)
 		}
-		e := aboutSession(d.sess, d.acct)
-		e.Principal, e.Labels, e.Worker = d.sess.Principal, d.sess.Labels, cut(w, 100)
-		e.Detail = "a Worker on the account that was not deployed from here"
-		if err := d.s.notice(ctx, NoticeForeign, e); err != nil {
-			return err
-		}
-		d.res.Warnings = append(d.res.Warnings, "The account had a Worker that was not deployed from here: "+cut(d.s.cfg.Redactor.Redact(w), 100))
+		d.res.Warnings = append(d.res.Warnings, what)
 	}
 	return nil
 }

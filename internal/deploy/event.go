@@ -25,6 +25,7 @@ const (
 	NoticeAccountLost   = "account_lost"   // the API does not know an account any more
 	NoticeTermsAccepted = "terms_accepted"
 	NoticePruned        = "pruned"   // records were kept long enough; Data "indexes" names them
+	NoticeLogs          = "worker_logs" // what a Worker said is kept; Data says how many lines, never which
 	NoticeApproval      = "approval" // a human decided about an act that a policy asks about
 )
 

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -73,6 +74,10 @@ type world struct {
 	// onLook is asked before an account is looked at.
 	onLook func(n int) error
 	looks  int
+	// onSight is asked before an account is looked at for what is not ours, onTail before
+	// a tail is opened.
+	onSight, onTail func(n int) error
+	sights          int
 	// onDelete is asked before something is deleted, "worker hello".
 	onDelete func(what string) error
 	// misused are uses of a token that must not be used any more: of an account that was
@@ -507,9 +512,47 @@ func (c *fakeCloud) DeleteResource(ctx context.Context, acct *deploy.Account, r 
 	return err
 }
 
-func (c *fakeCloud) Tail(_ context.Context, acct *deploy.Account, worker string) (deploy.Tail, error) {
+func (c *fakeCloud) Sight(ctx context.Context, acct *deploy.Account, workers []string) (*deploy.Sighted, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.sights++
+	if err := ctx.Err(); err != nil {
+		return nil, deploy.AsError(err)
+	}
+	if c.onSight != nil {
+		if err := c.onSight(c.sights); err != nil {
+			return nil, err
+		}
+	}
+	known, err := c.account(acct)
+	if err != nil {
+		return nil, err
+	}
+	out := &deploy.Sighted{Workers: slices.Sorted(maps.Keys(known.workers)), Versions: map[string][]string{}}
+	for _, name := range workers {
+		if w := known.workers[name]; w != nil {
+			for _, v := range slices.Backward(w.versions) {
+				out.Versions[name] = append(out.Versions[name], v.id)
+			}
+		}
+	}
+	return out, nil
+}
+
+func (c *fakeCloud) Tail(ctx context.Context, acct *deploy.Account, worker string) (deploy.Tail, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, deploy.AsError(err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, err := c.account(acct); err != nil {
+		return nil, err
+	}
+	if c.onTail != nil {
+		if err := c.onTail(len(c.tails) + 1); err != nil {
+			return nil, err
+		}
+	}
 	if !c.tail {
 		return nil, deploy.Errorf(deploy.CodeAPIRefused, "Do without.", "no tail here")
 	}
@@ -521,6 +564,7 @@ func (c *fakeCloud) Tail(_ context.Context, acct *deploy.Account, worker string)
 type fakeTail struct {
 	host   string
 	events chan deploy.TraceEvent
+	closed atomic.Bool
 }
 
 func (t *fakeTail) Next(ctx context.Context) (deploy.TraceEvent, error) {
@@ -535,7 +579,8 @@ func (t *fakeTail) Next(ctx context.Context) (deploy.TraceEvent, error) {
 	}
 }
 
-func (t *fakeTail) Close() error { return nil }
+func (t *fakeTail) Close() error { t.closed.Store(true); return nil }
+func (t *fakeTail) Drop()        { t.closed.Store(true) }
 
 type fakeEdge world
 
@@ -583,7 +628,7 @@ func (e *fakeEdge) Fetch(ctx context.Context, host, path string, header http.Hea
 	}
 	if !v.assets {
 		for _, t := range e.tails {
-			if t.host == host {
+			if t.host == host && !t.closed.Load() {
 				time.AfterFunc(e.tailDelay, func() { t.events <- event })
 			}
 		}

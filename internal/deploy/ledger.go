@@ -225,6 +225,9 @@ type Caretaker interface {
 	// Deployed tells what is deployed under a Worker's name; nil without error when the
 	// account has no such Worker.
 	Deployed(ctx context.Context, acct *Account, worker string) (*Served, error)
+	// Sight tells which Workers are on the account, and the versions of those named, in
+	// the time of one call. A named one that is not there has none.
+	Sight(ctx context.Context, acct *Account, workers []string) (*Sighted, error)
 	// Inventory lists everything on the account that a temporary account can hold.
 	Inventory(ctx context.Context, acct *Account) (*Inventory, error)
 	// DeleteWorker takes a Worker down, with its routes, triggers and Durable Objects.

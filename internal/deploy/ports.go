@@ -58,10 +58,13 @@ type Uploaded struct {
 type TraceEvent struct {
 	VersionID  string // "" where the API does not name it
 	Outcome    string
+	At         time.Time // when it began; zero where the API does not say
 	ProbeID    string // value of the probe header on the request, "" if none
 	Status     int
 	Exceptions []Exception
 	Logs       []string
+	// Truncated: it said more than the API passes on, or than is taken of one event.
+	Truncated bool
 }
 
 // Exception is an uncaught exception of a Worker.
@@ -76,6 +79,8 @@ type Tail interface {
 	Next(ctx context.Context) (TraceEvent, error)
 	// Close ends the stream and tells the API; it never blocks for longer than a second.
 	Close() error
+	// Drop ends the stream and tells nobody: the account's token is not used any more.
+	Drop()
 }
 
 // Cloud is the API of temporary accounts.
@@ -146,6 +151,8 @@ type Store interface {
 	Ledger
 	Operators
 	Approvals
+	LogShelf
+	ForeignShelf
 
 	// SaveSession inserts or updates a session by ID.
 	SaveSession(ctx context.Context, s Session) error

@@ -24,6 +24,8 @@ type run struct {
 	// prevMet: what served before met the expectation too, or it is not known.
 	prevMet bool
 	events  *eventBook
+	watch   *watch   // keeps what the Worker says; nil: nobody does
+	look    *looking // at what is on the account beside; nil: nobody looks
 	dep     Deployment
 	// secrets are the values of secret bindings, by binding; nowhere else.
 	secrets map[string]string
@@ -95,13 +97,34 @@ func (r *run) carryOut(ctx context.Context) error {
 		return err
 	}
 	defer r.closeEvents()
+	if !r.isNew {
+		r.look = r.s.lookAround(ctx, &r.place.session, r.acct)
+		defer r.look.giveUp()
+	}
 	if err := r.upload(ctx); err != nil {
 		return r.failed(ctx, err)
 	}
 	r.stage(StageCheck)
 	r.check(ctx)
 	r.stage("")
-	return r.s.saveChecked(context.WithoutCancel(ctx), r.dep)
+	if err := r.s.saveChecked(context.WithoutCancel(ctx), r.dep); err != nil {
+		return err
+	}
+	return r.foreign(ctx)
+}
+
+// foreign notices what else is on an account that was there before this run.
+func (r *run) foreign(ctx context.Context) error {
+	if r.isNew {
+		return nil
+	}
+	if seen := r.look.wait(); seen != nil {
+		if err := r.s.noteForeign(ctx, &r.place.session, r.acct, seen); err != nil {
+			return err
+		}
+	}
+	r.warn = append(r.warn, r.s.foreignWarnings(ctx, r.acct)...)
+	return nil
 }
 
 // onRecord has the policy decide about an act of this run, does it, and puts both on

@@ -56,7 +56,9 @@ type Config struct {
 	FourEyes bool
 	// Channels are those on which a yes counts; nil: all.
 	Channels []string
-	Now      func() time.Time
+	// Logs says whether what Workers say is kept with their session.
+	Logs LogConfig
+	Now  func() time.Time
 }
 
 // Service is the one road that every door and command takes.
@@ -66,6 +68,8 @@ type Service struct {
 	bytes   *hourly
 	locks   keyedLocks
 	clock   clockAsk
+	sights  sights
+	watches watches
 }
 
 // New makes a Service.
@@ -83,6 +87,7 @@ func New(cfg Config) (*Service, error) {
 	setDefault(&cfg.ServeWait, 25*time.Second)
 	setDefault(&cfg.ConfirmWait, 2*time.Second)
 	setDefault(&cfg.TurnWait, 45*time.Second)
+	cfg.Logs.setDefaults()
 	return &Service{
 		cfg: cfg, bundles: newTurnstile(cfg.Limits.BundlesInAll, cfg.Limits.Bundles),
 		bytes: newHourly(cfg.Limits.SourceBytes, cfg.Limits.SourceBytesInAll, cfg.Now),

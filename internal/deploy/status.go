@@ -101,7 +101,10 @@ func (s *Service) sessionStatus(ctx context.Context, sess Session, look bool) (*
 	st.Account, st.ExpiresAt = acct.Name, acct.ExpiresAt
 	st.Phase, st.MinutesLeft = acct.Phase(now), minutesLeft(acct, now)
 	live := ours && (st.Phase == PhaseLive || st.Phase == PhaseExpiring)
-	if st.Deployments, err = s.deploymentStatus(ctx, sess, acct, look && live, live); err != nil {
+	touched := s.touch(ctx, &sess, acct, look && live)
+	st.Deployments, err = s.deploymentStatus(ctx, sess, acct, look && live, live)
+	foreign := touched()
+	if err != nil {
 		return nil, err
 	}
 	claim, err := s.cfg.Store.Claim(ctx, sess.ID)
@@ -111,7 +114,7 @@ func (s *Service) sessionStatus(ctx context.Context, sess Session, look bool) (*
 	if claim != nil && claim.AccountID == acct.ID {
 		st.Claim = string(claim.StateAt(now))
 	}
-	st.Warnings = endWarnings(st.Phase, st.MinutesLeft)
+	st.Warnings = append(endWarnings(st.Phase, st.MinutesLeft), foreign...)
 	st.Next = statusNext(st)
 	if last := lastAccount(steps); last != nil && last.State == StepLost && !live {
 		st.Next = noAccountNext(sess.ID, steps)

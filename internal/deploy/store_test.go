@@ -27,6 +27,9 @@ type memStore struct {
 	steps     []deploy.Step
 	approvals []deploy.Approval
 	freeze    *deploy.Freeze
+	logs      map[string][]deploy.LogLine
+	tallies   map[string]deploy.LogTally
+	foreign   []deploy.ForeignChange
 	// fail, where set, is asked before each operation by its name.
 	fail func(op string) error
 	// finished counts FinishCall by whether a result was kept.

@@ -132,7 +132,7 @@ func (s *Service) endOver(ctx context.Context, sess *Session, accounts []Account
 			continue // its end is on record already; only secrets were left
 		}
 		e := aboutSession(sess, a)
-		e.Principal, e.Labels = sess.Principal, sess.Labels
+		e.Principal, e.Labels, e.Data = sess.Principal, sess.Labels, s.logFacts(ctx, sess.ID)
 		if err := s.notice(ctx, NoticeExpired, e); err != nil {
 			return err
 		}

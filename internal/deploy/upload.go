@@ -92,6 +92,9 @@ func (r *run) send(ctx context.Context, prepared *Prepared) error {
 		return err
 	}
 	r.dep.VersionID = up.VersionID
+	if len(r.secrets) > 0 {
+		r.s.watches.know(r.dep.ID)
+	}
 	r.openEvents(ctx)
 	return nil
 }
@@ -251,10 +254,13 @@ func (e *Expect) path() string {
 func (r *run) openEvents(ctx context.Context) {
 	if r.events == nil && r.art.MainModule != "" {
 		r.events = openEvents(ctx, r.s.cfg.Cloud, r.acct, r.art.Name)
+		r.watch = r.s.listen(&r.place.session, r.acct, r.art.Name, true)
 	}
 }
 
 func (r *run) closeEvents() {
+	r.watch.settle()
+	r.watch = nil
 	if r.events != nil {
 		r.events.close()
 		r.events = nil

@@ -12,7 +12,7 @@ import (
 var migrations embed.FS
 
 // schemaVersion is the newest migration.
-const schemaVersion = 5
+const schemaVersion = 6
 
 var blob = regexp.MustCompile(`\bBLOB\b`)
 

@@ -35,6 +35,8 @@ type Config struct {
 	ArtifactTTL time.Duration
 	// RecordTTL is how long sessions and what belongs to them are kept. Default 90 days.
 	RecordTTL time.Duration
+	// LogTTL is how long what Workers said is kept. Default 7 days.
+	LogTTL time.Duration
 	// MaxArtifactBytes bounds the artifacts of one principal; the oldest go first.
 	// Default 512 MiB.
 	MaxArtifactBytes int64
@@ -75,11 +77,12 @@ func Open(_ context.Context, cfg Config) (*Store, error) {
 	if cfg.Dir == "" && cfg.URL.Empty() {
 		return nil, errors.New("session: Config.Dir or Config.URL is needed")
 	}
-	if cfg.ArtifactTTL < 0 || cfg.RecordTTL < 0 {
+	if cfg.ArtifactTTL < 0 || cfg.RecordTTL < 0 || cfg.LogTTL < 0 {
 		return nil, errors.New("session: what is kept is kept for a time that is not negative")
 	}
 	setDefault(&cfg.ArtifactTTL, 7*24*time.Hour)
 	setDefault(&cfg.RecordTTL, 90*24*time.Hour)
+	setDefault(&cfg.LogTTL, 7*24*time.Hour)
 	setDefault(&cfg.CallTTL, 24*time.Hour)
 	setDefault(&cfg.CallLease, 30*time.Second)
 	if cfg.MaxArtifactBytes == 0 {

@@ -196,6 +196,11 @@ func (s *Store) Prune(ctx context.Context, now time.Time) error {
 				return err
 			}
 		}
+		old, err := run(ctx, tx, "DELETE FROM worker_logs WHERE kept_at < $1", millis(now.Add(-s.cfg.LogTTL)))
+		if err != nil {
+			return err
+		}
+		gone += old
 		// The fence of what is gone begins anew: an owner is never used twice.
 		_, err = run(ctx, tx, `DELETE FROM leases WHERE until_at < $1 AND NOT EXISTS (SELECT 1 FROM sessions WHERE sessions.id = leases.name)`,
 			clock-s.cfg.RecordTTL.Milliseconds())
