@@ -37,6 +37,9 @@ type Config struct {
 	// Secret is told every secret as soon as it is learnt, before it is used: API
 	// tokens, claim links, tail addresses, asset tokens. Nil: nobody is told.
 	Secret func(string)
+	// Redact strips secrets from what Workers say, before it is cut to size. Nil: nothing
+	// is stripped.
+	Redact func(string) string
 	// Now is the clock that the API's is carried on by. Nil: time.Now.
 	Now func() time.Time
 	// Timeout bounds one API call; default 30 s. UploadTimeout bounds one that
@@ -90,6 +93,9 @@ func New(cfg Config) (*Client, error) {
 	}
 	if cfg.Secret == nil {
 		cfg.Secret = func(string) {}
+	}
+	if cfg.Redact == nil {
+		cfg.Redact = func(s string) string { return s }
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now

@@ -14,7 +14,9 @@ func Extension(path string) string { return extension(path) }
 
 func MediaType(path string) string { return mediaType(path) }
 
-func ParseTraceEvent(frame []byte) (deploy.TraceEvent, bool) { return parseTraceEvent(frame) }
+func ParseTraceEvent(frame []byte) (deploy.TraceEvent, bool) {
+	return parseTraceEvent(frame, func(s string) string { return s })
+}
 
 func VersionID(s string) string { return versionID(s) }
 

@@ -24,8 +24,11 @@ func metadataOrder() []string {
 // maxAnnotation bounds each annotation, in bytes.
 const maxAnnotation = 100
 
-// maxTags bounds a Worker's tags (Cloudflare's documentation of the upload's metadata: up
-// to eight, without commas and ampersands).
+// maxTags bounds a Worker's tags: up to eight, without commas and ampersands, by
+// Cloudflare's documentation. They go with the upload: its documentation and the SDK's
+// schema have them among the metadata of an upload that is deployed at once, as ours are.
+// wrangler sends them afterwards, by PATCH script-settings, since it uploads versions
+// too, whose metadata has none (section 5).
 const maxTags = 8
 
 // metadata makes the metadata part of an upload. assetToken is the completion token of
@@ -59,10 +62,13 @@ func metadata(up deploy.Upload, assetToken string) ([]byte, error) {
 	}
 	annotate(all, "workers/message", up.Message)
 	annotate(all, "workers/tag", up.Tag)
-	if _, own := a.Metadata["tags"]; !own && len(up.Tags) > 0 {
-		all["tags"] = up.Tags[:min(len(up.Tags), maxTags)]
+	if len(up.Tags) > 0 {
+		all["tags"] = withTags(up.Tags, a.Metadata["tags"])
 	}
 	for key, value := range a.Metadata {
+		if key == "tags" && len(up.Tags) > 0 {
+			continue
+		}
 		if _, ours := all[key]; ours && key != "keep_bindings" {
 			return nil, deploy.Errorf(deploy.CodeConfigInvalid,
 				"Remove that key from the configuration's extra metadata, then deploy again.",
@@ -71,6 +77,19 @@ func metadata(up deploy.Upload, assetToken string) ([]byte, error) {
 		all[key] = value
 	}
 	return encode(all, a.MainModule == "")
+}
+
+// withTags gives the tags with those that the configuration has itself, as far as there
+// is room: whose a Worker is has to show whatever the configuration says.
+func withTags(tags []string, own any) []string {
+	out := slices.Clone(tags)
+	list, _ := own.([]any)
+	for _, t := range list {
+		if s, ok := t.(string); ok && s != "" && !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	return out[:min(len(out), maxTags)]
 }
 
 func annotate(all map[string]any, key, text string) {

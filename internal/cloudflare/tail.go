@@ -138,7 +138,7 @@ func (t *tail) read(ctx context.Context) {
 			t.over(err)
 			return
 		}
-		ev, ok := parseTraceEvent(frame)
+		ev, ok := parseTraceEvent(frame, t.client.cfg.Redact)
 		if !ok {
 			continue
 		}
@@ -209,13 +209,20 @@ func (t *tail) Next(ctx context.Context) (deploy.TraceEvent, error) {
 // Client.Close waits for that.
 func (t *tail) Close() error {
 	t.once.Do(func() {
-		t.over(errTailOver)
-		t.stop()
-		_ = t.conn.CloseNow()
-		t.done.Wait()
+		t.hangUp()
 		t.forget()
 	})
 	return nil
+}
+
+// Drop ends the stream. The API notices by itself that nobody listens.
+func (t *tail) Drop() { t.once.Do(t.hangUp) }
+
+func (t *tail) hangUp() {
+	t.over(errTailOver)
+	t.stop()
+	_ = t.conn.CloseNow()
+	t.done.Wait()
 }
 
 func (t *tail) forget() { t.client.forgetTail(t.acct, t.worker, t.id) }

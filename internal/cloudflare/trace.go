@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"strings"
+	"time"
 
 	"github.com/hourglass-mcp/hourglass/internal/deploy"
 )
@@ -20,6 +21,8 @@ const (
 // that one of an unexpected shape does not cost the whole event.
 type traceFrame struct {
 	Outcome       string          `json:"outcome"`
+	At            json.RawMessage `json:"eventTimestamp"` // Unix milliseconds
+	Truncated     json.RawMessage `json:"truncated"`
 	ScriptVersion json.RawMessage `json:"scriptVersion"`
 	Exceptions    []rawException  `json:"exceptions"`
 	Logs          []rawLog        `json:"logs"`
@@ -37,14 +40,18 @@ type rawLog struct {
 	Message json.RawMessage `json:"message"`
 }
 
-// parseTraceEvent reads one frame of a tail; false for one that is no event. Texts
-// are cut to size and freed of control characters.
-func parseTraceEvent(frame []byte) (deploy.TraceEvent, bool) {
+// parseTraceEvent reads one frame of a tail; false for one that is no event. Texts are
+// freed of secrets and control characters, then cut to size: of a secret that is cut in
+// two first, nobody knows either half.
+func parseTraceEvent(frame []byte, redact func(string) string) (deploy.TraceEvent, bool) {
+	line := func(s string) string { return cut(clean(redact(s)), maxLine) }
 	var in traceFrame
 	if trimmed := bytes.TrimSpace(frame); len(trimmed) == 0 || trimmed[0] != '{' || json.Unmarshal(trimmed, &in) != nil {
 		return deploy.TraceEvent{}, false
 	}
-	ev := deploy.TraceEvent{Outcome: line(in.Outcome)}
+	ev := deploy.TraceEvent{Outcome: line(in.Outcome), At: unixMillis(in.At)}
+	_ = json.Unmarshal(in.Truncated, &ev.Truncated) // of another shape: not known
+	ev.Truncated = ev.Truncated || len(in.Logs) > maxLogs || len(in.Exceptions) > maxExceptions
 	var version struct {
 		ID string `json:"id"`
 	}
@@ -69,7 +76,7 @@ func parseTraceEvent(frame []byte) (deploy.TraceEvent, bool) {
 	}
 	for _, x := range in.Exceptions[:min(len(in.Exceptions), maxExceptions)] {
 		ev.Exceptions = append(ev.Exceptions, deploy.Exception{
-			Name: line(text(x.Name)), Message: line(text(x.Message)), Stack: cut(clean(text(x.Stack)), maxStack),
+			Name: line(text(x.Name)), Message: line(text(x.Message)), Stack: cut(clean(redact(text(x.Stack))), maxStack),
 		})
 	}
 	for _, l := range in.Logs[:min(len(in.Logs), maxLogs)] {
@@ -78,7 +85,15 @@ func parseTraceEvent(frame []byte) (deploy.TraceEvent, bool) {
 	return ev, true
 }
 
-func line(s string) string { return cut(clean(s), maxLine) }
+// unixMillis is a time as events have it; zero for anything else, and for what no clock says.
+func unixMillis(raw json.RawMessage) time.Time {
+	const first, last = 1e12, 1e14 // 2001 and 5138
+	var ms float64
+	if json.Unmarshal(raw, &ms) != nil || ms < first || ms > last {
+		return time.Time{}
+	}
+	return time.UnixMilli(int64(ms)).UTC()
+}
 
 // logLine joins what was given to console.log with spaces, as a console does; a level
 // other than "log" goes before it.

@@ -102,5 +102,5 @@ type ClaimView struct {
 	// Foreign is what is on the account, or was, that was not made from here.
 	Foreign []ForeignChange
 	State   ClaimState
-	Left  time.Duration
+	Left    time.Duration
 }

@@ -24,9 +24,9 @@ const (
 	NoticeFreeze        = "freeze"         // an operator stopped or allowed deployments
 	NoticeAccountLost   = "account_lost"   // the API does not know an account any more
 	NoticeTermsAccepted = "terms_accepted"
-	NoticePruned        = "pruned"   // records were kept long enough; Data "indexes" names them
+	NoticePruned        = "pruned"      // records were kept long enough; Data "indexes" names them
 	NoticeLogs          = "worker_logs" // what a Worker said is kept; Data says how many lines, never which
-	NoticeApproval      = "approval" // a human decided about an act that a policy asks about
+	NoticeApproval      = "approval"    // a human decided about an act that a policy asks about
 )
 
 // Event is one record of the audit log. It never holds a secret. Empty members are

@@ -59,7 +59,7 @@ type TraceEvent struct {
 	VersionID  string // "" where the API does not name it
 	Outcome    string
 	At         time.Time // when it began; zero where the API does not say
-	ProbeID    string // value of the probe header on the request, "" if none
+	ProbeID    string    // value of the probe header on the request, "" if none
 	Status     int
 	Exceptions []Exception
 	Logs       []string

@@ -158,13 +158,34 @@ func (sc *script) tags() []any {
 	return tags
 }
 
+// maxTags is how many tags a Worker may have, by Cloudflare's documentation; which code
+// the live API refuses more with is not known.
+const maxTags = 8
+
+// checkTags refuses what the documentation says that tags may not be.
+func checkTags(tags []any) error {
+	if len(tags) > maxTags {
+		return refuse(http.StatusBadRequest, 10021, "the Worker has %d tags; at most %d are taken", len(tags), maxTags)
+	}
+	for _, t := range tags {
+		if s, ok := t.(string); !ok || s == "" || strings.ContainsAny(s, ",&") {
+			return refuse(http.StatusBadRequest, 10021, "the tag %q is none: a text without commas and ampersands", fmt.Sprint(t))
+		}
+	}
+	return nil
+}
+
 func listScripts(c *call) (answer, error) {
 	c.acct.mu.Lock()
 	defer c.acct.mu.Unlock()
 	out := []any{}
 	for _, name := range slices.Sorted(maps.Keys(c.acct.scripts)) {
 		sc := c.acct.scripts[name]
-		out = append(out, map[string]any{"id": name, "tag": sc.tag, "created_on": stamp(sc.createdAt), "modified_on": stamp(sc.modifiedAt)})
+		row := map[string]any{"id": name, "tag": sc.tag, "tags": sc.tags(), "created_on": stamp(sc.createdAt), "modified_on": stamp(sc.modifiedAt), "last_deployed_from": "wrangler"}
+		if v := sc.deployed(); v != nil {
+			row["etag"], row["has_modules"], row["has_assets"] = v.etag, v.main != "", v.assets != nil
+		}
+		out = append(out, row)
 	}
 	return answer{result: out}, nil
 }
@@ -265,6 +286,11 @@ func patchScriptSettings(c *call) (answer, error) {
 	var in map[string]any
 	if err := c.body(&in); err != nil {
 		return answer{}, err
+	}
+	if tags, ok := in["tags"].([]any); ok {
+		if err := checkTags(tags); err != nil {
+			return answer{}, err
+		}
 	}
 	return c.reading(func(sc *script) (answer, error) {
 		for _, key := range []string{"tags", "logpush", "tail_consumers", "observability", "placement", "limits"} {

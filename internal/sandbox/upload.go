@@ -142,6 +142,9 @@ func (a *account) newVersion(sc *script, md *metadata, modules []module, before 
 	if err := refuseUnsupported(md); err != nil {
 		return nil, err
 	}
+	if err := checkTags(md.Tags); err != nil {
+		return nil, err
+	}
 	if v.date != "" && !dateForm.MatchString(v.date) {
 		return nil, refuse(http.StatusBadRequest, 10021, "compatibility_date %q is not a date", v.date)
 	}

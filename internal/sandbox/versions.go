@@ -40,11 +40,12 @@ func putScript(c *call) (answer, error) {
 	return answer{result: map[string]any{
 		"id": name, "tag": sc.tag, "etag": v.etag, "handlers": []string{"fetch"}, "created_on": stamp(sc.createdAt), "modified_on": stamp(sc.modifiedAt),
 		"startup_time_ms": v.startupMS, "deployment_id": v.id, "has_modules": v.main != "", "has_assets": v.assets != nil,
-		"compatibility_date": v.date, "last_deployed_from": "wrangler",
+		"compatibility_date": v.date, "last_deployed_from": "wrangler", "tags": sc.tags(),
 	}}, nil
 }
 
-// settle keeps the settings that came with an upload.
+// settle keeps the settings that came with an upload that is deployed at once. They are
+// the Worker's, not the version's: an upload of a version alone changes none of them.
 func (sc *script) settle(md *metadata) {
 	if md.Logpush != nil {
 		sc.settings["logpush"] = *md.Logpush
