@@ -167,7 +167,7 @@ func TestSettingsPage(t *testing.T) {
 		}
 	}
 	var flags []string
-	for _, where := range [][2]string{{"cmd/mcp-server/cli.go", "type options struct"}, {"cmd/mcp-server/quota.go", "type quota struct"}, {"cmd/mcp-server/http.go", "type httpCmd struct"}} {
+	for _, where := range [][2]string{{"cmd/mcp-server/cli.go", "type options struct"}, {"cmd/mcp-server/quota.go", "type quota struct"}, {"cmd/mcp-server/logs.go", "type logKeeping struct"}, {"cmd/mcp-server/http.go", "type httpCmd struct"}} {
 		flags = append(flags, flagsOf(t, where[0], where[1])...)
 	}
 	slices.Sort(documented)

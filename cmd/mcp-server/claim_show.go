@@ -37,6 +37,11 @@ func showClaim(f *deploy.ClaimFile, d *desk) {
 	if len(f.Deployments) == 0 {
 		b.WriteString("\n  nothing is deployed on it\n")
 	}
+	for _, v := range f.Foreign {
+		b.WriteString("\n")
+		line("BEWARE", v.Sentence()+": "+v.Worker+" "+v.VersionID)
+		line("", "somebody else used this account; seen "+v.SeenAt.UTC().Format(time.RFC3339))
+	}
 	b.WriteString("\nAlso whatever these Workers stored: databases, namespaces, queues. A token of the server exists until you revoke it in Cloudflare's dashboard.\n\n")
 	fmt.Fprint(d.p.stdout, b.String())
 }

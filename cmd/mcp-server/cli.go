@@ -68,6 +68,7 @@ type options struct {
 	MaxAccountsInAll int               `help:"How many accounts all callers together may make in an hour." placeholder:"N"`
 
 	quota
+	logKeeping
 
 	OTLPEndpoint string `name:"otlp-endpoint" help:"Where traces go, by OTLP over HTTP; headers for it in HOURGLASS_OTLP_HEADERS." placeholder:"URL"`
 

@@ -23,6 +23,7 @@ import (
 type sessionsCmd struct {
 	List   sessionsListCmd   `cmd:"" help:"List sessions, the newest first."`
 	Show   sessionsShowCmd   `cmd:"" help:"Show one session: accounts, deployments, steps, claim."`
+	Logs   sessionsLogsCmd   `cmd:"" help:"Show what a session's Workers said while they were alive, where that was kept (--keep-worker-logs)."`
 	Forget sessionsForgetCmd `cmd:"" help:"Remove everything that is kept of a session, its secrets too. What is live runs on to its end, and can't be reached any more."`
 }
 
@@ -149,6 +150,10 @@ type sessionView struct {
 	Deployments []deploymentView `json:"deployments"`
 	Steps       []stepView       `json:"steps"`
 	Claim       *claimView       `json:"claim,omitempty"`
+	// Foreign is what was seen on its accounts that was not made from here.
+	Foreign []deploy.ForeignChange `json:"foreign,omitempty"`
+	// Logs is how much was kept of what its Workers said; `sessions logs` shows it.
+	Logs *deploy.LogTally `json:"worker_logs,omitempty"`
 }
 
 type accountView struct {
@@ -246,6 +251,16 @@ func viewOf(ctx context.Context, store *session.Store, redactor *deploy.Redactor
 	if err == nil && claim != nil {
 		v.Claim = &claimView{claim.ID, claim.AccountID, string(claim.StateAt(time.Now())), claim.AskedAt, claim.ExpiresAt, claim.DecidedAt}
 	}
+	if err != nil {
+		return nil, err
+	}
+	if v.Foreign, err = store.Foreign(ctx, id); err != nil {
+		return nil, err
+	}
+	tally, err := store.LogTally(ctx, id)
+	if tally != (deploy.LogTally{}) {
+		v.Logs = &tally
+	}
 	return v, err
 }
 
@@ -274,6 +289,12 @@ func (v *sessionView) print(w io.Writer) error {
 	}
 	for _, d := range v.Deployments {
 		fmt.Fprintf(t, "deployed\t%s\tserving: %s\tat %s\t%s\t%s\n", printable(d.Worker), stringOr(printable(d.Serving), "unknown"), d.CreatedAt.Format(time.RFC3339), printable(d.URL), printable(d.BundleID))
+	}
+	for _, f := range v.Foreign {
+		fmt.Fprintf(t, "foreign\t%s\t%s\tseen %s\t%s\t\n", printable(f.Worker), f.Sentence(), f.SeenAt.Format(time.RFC3339), printable(f.VersionID))
+	}
+	if v.Logs != nil {
+		fmt.Fprintf(t, "logs\t%d lines\t%d more had no room\tsee mcp-server sessions logs %s\t\t\n", v.Logs.Lines, v.Logs.Dropped, v.SessionID)
 	}
 	for _, st := range v.Steps {
 		fmt.Fprintf(t, "step\t%s %s\t%s\tat %s\t%s\t%s\n", st.Kind, printable(st.What), st.State, st.BegunAt.Format(time.RFC3339), printable(st.Ref), printable(st.Note))

@@ -23,11 +23,11 @@ const leastKept = time.Hour
 // openStore opens the store that the options name. What of them is a secret is known
 // to the redactor first.
 func openStore(ctx context.Context, o *options, p process, redactor *deploy.Redactor) (*session.Store, error) {
-	cfg := session.Config{KeyFile: o.KeyFile, ArtifactTTL: o.KeepArtifacts, RecordTTL: o.KeepRecords, CallLease: deploy.LeaseTTL, Secret: redactor.Add}
+	cfg := session.Config{KeyFile: o.KeyFile, ArtifactTTL: o.KeepArtifacts, RecordTTL: o.KeepRecords, LogTTL: o.KeepWorkerLogAge, CallLease: deploy.LeaseTTL, Secret: redactor.Add}
 	for _, k := range []struct {
 		flag string
 		kept time.Duration
-	}{{"keep-artifacts", o.KeepArtifacts}, {"keep-records", o.KeepRecords}} {
+	}{{"keep-artifacts", o.KeepArtifacts}, {"keep-records", o.KeepRecords}, {"keep-worker-log-age", o.KeepWorkerLogAge}} {
 		if k.kept < leastKept {
 			return nil, fmt.Errorf("--%s %s: at least %s, the life of an account", k.flag, k.kept, leastKept)
 		}

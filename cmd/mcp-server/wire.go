@@ -74,6 +74,10 @@ func build(ctx context.Context, o *options, p process) (*house, error) {
 	if err != nil {
 		return fail(err)
 	}
+	logs, err := o.logs()
+	if err != nil {
+		return fail(err)
+	}
 	roots, err := roots(o, p)
 	if err != nil {
 		return fail(err)
@@ -134,7 +138,7 @@ func build(ctx context.Context, o *options, p process) (*house, error) {
 		Bundler: bundler, Booter: booter(o, p), Cloud: cloud, Edge: edge, Store: store, Pages: site,
 		Redactor: redactor, Secrets: secrets, ReadOnly: o.ReadOnly, TermsAccepted: o.AcceptTerms,
 		MaxAccounts: o.MaxAccounts, MaxAccountsInAll: o.MaxAccountsInAll, Limits: limits,
-		Policy: rules, Scanner: rules, Record: h.record, Notifier: h.notifier(),
+		Policy: rules, Scanner: rules, Record: h.record, Notifier: h.notifier(), Logs: logs,
 	}
 	if o.console != nil {
 		if err := h.openConsole(o.console, p, &cfg); err != nil {
@@ -145,6 +149,7 @@ func build(ctx context.Context, o *options, p process) (*house, error) {
 	if err != nil {
 		return fail(err)
 	}
+	h.onClose(service.Close)
 	site.Bind(service)
 	if h.console != nil {
 		h.console.Bind(service, store, recordShelf{h.record})
@@ -179,7 +184,7 @@ func (h *house) cloud(ctx context.Context, o *options, p process, redactor *depl
 		api, edgeURL, instance = urls.API, urls.Edge, deploy.NewID("sandbox")
 	}
 	client, err := cloudflare.New(cloudflare.Config{
-		BaseURL: api, Instance: instance, UserAgent: "hourglass/" + version, Secret: redactor.Add,
+		BaseURL: api, Instance: instance, UserAgent: "hourglass/" + version, Secret: redactor.Add, Redact: redactor.Redact,
 	})
 	if err != nil {
 		return nil, nil, err

@@ -38,6 +38,7 @@ type page struct {
 	Until         string
 	Left          string
 	Workers       []worker
+	Foreign       []foreignRow
 	Asker         []fact
 	Message       string
 	AskedAt       string
@@ -49,6 +50,9 @@ type worker struct {
 	Files                                         []file
 	More                                          int // files that are not listed
 }
+
+// foreignRow is something on the account that was not made from here.
+type foreignRow struct{ Worker, Version, What, Seen string }
 
 // file is one uploaded file.
 type file struct{ Name, Size string }
@@ -85,6 +89,9 @@ func newPage(v *deploy.ClaimView, token string) *page {
 			Name: label(d.Worker), URL: label(d.URL), Digest: d.Digest, Version: label(d.VersionID), Serving: d.Serving,
 			Deployed: d.CreatedAt.UTC().Format("15:04 UTC"), Link: goodLink(d.URL),
 		})
+	}
+	for _, f := range v.Foreign {
+		p.Foreign = append(p.Foreign, foreignRow{label(f.Worker), label(f.VersionID), f.Sentence(), f.SeenAt.UTC().Format("15:04 UTC")})
 	}
 	add := func(name, value string, claimed bool) {
 		if value != "" {
