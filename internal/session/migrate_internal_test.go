@@ -40,6 +40,10 @@ func downAndUp(t *testing.T, cfg Config) {
 	l, err := s.AcquireLease(ctx, "s_a", time.Minute)
 	ok(err)
 	ok(s.BeginStep(ctx, l, deploy.Step{ID: "st", SessionID: "s_a", Kind: deploy.StepDelete}))
+	bounds := deploy.LogBounds{Lines: 9, Bytes: 99}
+	_, err = s.KeepLogs(ctx, "s_a", []deploy.LogLine{{Text: "said"}}, bounds)
+	ok(err)
+	ok(s.SaveForeign(ctx, deploy.ForeignChange{SessionID: "s_a", Worker: "strange"}))
 	db, _, err := s.DB(ctx)
 	ok(err)
 	p, err := s.home.migrations(db)
@@ -77,6 +81,15 @@ func downAndUp(t *testing.T, cfg Config) {
 	l, err = s.AcquireLease(ctx, "s_a", time.Minute)
 	ok(err)
 	ok(s.BeginStep(ctx, l, deploy.Step{ID: "st", SessionID: "s_a", Kind: deploy.StepDelete}))
+	tally, err := s.KeepLogs(ctx, "s_a", []deploy.LogLine{{Text: "said anew"}}, bounds)
+	ok(err)
+	lines, err := s.Logs(ctx, "s_a")
+	ok(err)
+	foreign, err := s.Foreign(ctx, "s_a")
+	ok(err)
+	if tally.Lines != 1 || len(lines) != 1 || len(foreign) != 0 {
+		t.Errorf("%+v, %+v, %+v", tally, lines, foreign)
+	}
 	_, err = p.DownTo(ctx, 0)
 	ok(err)
 	var left sql.NullString
