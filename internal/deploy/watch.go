@@ -143,7 +143,7 @@ func (s *Service) listen(sess *Session, acct *Account, worker string, hasTurn bo
 			w.tell(key)
 			w.running.Go(func() {
 				x.gap(fmt.Sprintf("nobody listens: this server listens to %d Workers already", s.cfg.Logs.Streams))
-				x.keep(context.Background())
+				_ = x.keep(context.Background()) // it is told once more when the server is started anew
 			})
 		}
 		return nil
@@ -255,7 +255,7 @@ func (x *watch) over() {
 	x.isOpen()
 	ctx, stop := context.WithTimeout(context.Background(), closeLimit)
 	defer stop()
-	x.keep(ctx)
+	_ = x.keep(ctx) // nobody is there any more to try again
 	if facts := x.s.logFacts(ctx, x.sess.ID); facts != nil && x.added > 0 {
 		e := aboutSession(&x.sess, &x.acct)
 		e.Principal, e.Labels, e.Worker, e.Data = x.sess.Principal, x.sess.Labels, x.worker, facts

@@ -50,6 +50,8 @@ type ConsoleService interface {
 	Revoke(ctx context.Context, operator deploy.Caller, f deploy.SessionFilter, reason string) ([]deploy.RevokeResult, error)
 	SetFreeze(ctx context.Context, frozen bool, by, reason string) error
 	Frozen(ctx context.Context) (*deploy.Freeze, error)
+	// WorkerLogs is what is kept of what a session's Workers said.
+	WorkerLogs(ctx context.Context, sessionID string) (*deploy.WorkerLogs, error)
 }
 
 // RecordFilter narrows the record that is shown; empty members narrow nothing.

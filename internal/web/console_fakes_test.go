@@ -21,6 +21,7 @@ type board struct {
 	by       []deploy.Caller
 	frozen   *deploy.Freeze
 	link     deploy.Secret
+	logs     deploy.WorkerLogs
 }
 
 func newBoard() *board {

@@ -145,7 +145,14 @@ func (c *Console) session(w http.ResponseWriter, r *http.Request) {
 		c.problem(w, r, http.StatusNotFound, "Nothing here", "There is no such session.")
 		return
 	}
-	c.show(w, r, http.StatusOK, "session", layout{Title: "Session " + found[0].Session.ID, Body: newSessionRow(&found[0], c.cfg.Now())})
+	b := sessionBody{sessionRow: newSessionRow(&found[0], c.cfg.Now())}
+	logs, err := c.service.WorkerLogs(r.Context(), found[0].Session.ID)
+	if err != nil {
+		c.fail(w, r, err)
+		return
+	}
+	b.said(logs, c.cfg.Redactor)
+	c.show(w, r, http.StatusOK, "session", layout{Title: "Session " + found[0].Session.ID, Body: b})
 }
 
 // claimBody is the page of one claim.
