@@ -110,21 +110,22 @@ func (r *run) carryOut(ctx context.Context) error {
 	if err := r.s.saveChecked(context.WithoutCancel(ctx), r.dep); err != nil {
 		return err
 	}
-	return r.foreign(ctx)
+	r.foreign(ctx)
+	return nil
 }
 
-// foreign notices what else is on an account that was there before this run.
-func (r *run) foreign(ctx context.Context) error {
+// foreign notices what else is on an account that was there before this run. It fails no
+// deployment: what can't be noted now is seen again at the next touch.
+func (r *run) foreign(ctx context.Context) {
 	if r.isNew {
-		return nil
+		return
 	}
 	if seen := r.look.wait(); seen != nil {
 		if err := r.s.noteForeign(ctx, &r.place.session, r.acct, seen); err != nil {
-			return err
+			r.warn = append(r.warn, "The account has something that was not deployed from here, and it could not be put on record: "+AsError(err).Message)
 		}
 	}
 	r.warn = append(r.warn, r.s.foreignWarnings(ctx, r.acct)...)
-	return nil
 }
 
 // onRecord has the policy decide about an act of this run, does it, and puts both on

@@ -208,8 +208,17 @@ func (x *watch) isOpen() { x.openOnce.Do(func() { close(x.opened) }) }
 func (x *watch) run(ctx, settling context.Context, hasTurn bool) {
 	defer x.over()
 	lease, err := x.s.cfg.Store.AcquireLease(ctx, logTurn+x.key, LeaseTTL)
+	if IsCode(err, CodeBusy) {
+		// Another listens; but one that is gone holds its lease for a while yet.
+		x.isOpen()
+		hasTurn = false
+		if sleep(ctx, min(AsError(err).RetryAfter, LeaseTTL)+time.Second) != nil {
+			return
+		}
+		lease, err = x.s.cfg.Store.AcquireLease(ctx, logTurn+x.key, LeaseTTL)
+	}
 	if err != nil {
-		return // another listens, or nothing could be kept
+		return // another does listen, or nothing could be kept
 	}
 	within, lose := context.WithCancel(ctx)
 	var renewing sync.WaitGroup
@@ -230,6 +239,10 @@ func (x *watch) run(ctx, settling context.Context, hasTurn bool) {
 			tail, err = x.openInTurn(within)
 		}
 		x.isOpen()
+		if IsCode(err, CodeAPIRefused) {
+			x.gap("nobody listens: the API refused the stream")
+			return
+		}
 		if err == nil {
 			pause = reopenAfter
 			err = x.hear(within, tail)

@@ -328,6 +328,7 @@ func TestOneServerListens(t *testing.T) {
 			t.Errorf("%d streams after the end", w.open())
 		}
 		status()
+		time.Sleep(deploy.LeaseTTL + 2*time.Second) // it tries once more by itself when the lease is over
 		w.visit(t, res)
 		if got := len(w.said(t, res.SessionID)[deploy.LogException]); w.open() != 1 || got != before+2 {
 			t.Errorf("%d streams, %d lines", w.open(), got)
@@ -406,6 +407,49 @@ func TestListeningSurvivesAStoreThatFails(t *testing.T) {
 		w.visit(t, res)
 		if got := len(w.said(t, res.SessionID)[deploy.LogException]); got != before+2 {
 			t.Errorf("%d lines, before %d", got, before)
+		}
+	})
+}
+
+// TestARefusedStreamIsNotAskedForAgain until the next touch: the Worker may be gone.
+func TestARefusedStreamIsNotAskedForAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		s := w.listening(t, nil)
+		res := must(t, s, worker("throw x"))
+		w.visit(t, res)
+		tries := 0
+		w.set(func() {
+			w.onTail = func(int) error { tries++; return deploy.Errorf(deploy.CodeAPIRefused, "No.", "no such Worker") }
+		})
+		w.cutOff()
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if gaps := w.said(t, res.SessionID)[deploy.LogGap]; tries != 1 || len(gaps) != 2 {
+			t.Errorf("%d tries, %q", tries, gaps)
+		}
+	})
+}
+
+// TestListeningGoesOnAfterAKill: the lease of a process that is gone runs out, and whoever
+// deploys next listens without another touch.
+func TestListeningGoesOnAfterAKill(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		res := must(t, w.service(), worker("throw x"))
+		account := w.store.allAccounts()[0].ID
+		if _, err := w.store.AcquireLease(t.Context(), "logs "+account+" hello", deploy.LeaseTTL); err != nil {
+			t.Fatal(err)
+		}
+		s := w.listening(t, nil)
+		must(t, s, worker("throw y"))
+		if w.open() != 0 {
+			t.Error("two listen")
+		}
+		time.Sleep(deploy.LeaseTTL + 2*time.Second)
+		w.visit(t, res)
+		if w.open() != 1 || len(w.said(t, res.SessionID)[deploy.LogException]) != 1 {
+			t.Errorf("%d streams, %q", w.open(), w.said(t, res.SessionID))
 		}
 	})
 }
