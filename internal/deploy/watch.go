@@ -301,22 +301,23 @@ func (x *watch) renew(ctx context.Context, l *Lease) error {
 	if err := x.s.cfg.Store.RenewLease(ctx, l, LeaseTTL); err != nil {
 		return err
 	}
-	acct, err := x.current(ctx)
+	acct, err := x.current(ctx, 0)
 	if err == nil && acct == nil {
 		return errBusy(0)
 	}
 	return err
 }
 
-// current reads the account again; nil: its token may not be used any more.
-func (x *watch) current(ctx context.Context) (*Account, error) {
+// current reads the account again; nil: its token may not be used any more for something
+// that takes up to margin.
+func (x *watch) current(ctx context.Context, margin time.Duration) (*Account, error) {
 	accounts, err := x.s.cfg.Store.Accounts(ctx, x.sess.ID)
 	if err != nil {
 		return nil, err
 	}
 	for i := range accounts {
 		a := &accounts[i]
-		if a.ID == x.acct.ID && a.Target == x.acct.Target && a.Usable(x.s.timeFor(a), lifeFor("")) {
+		if a.ID == x.acct.ID && a.Target == x.acct.Target && a.Usable(x.s.timeFor(a), margin) {
 			return a, nil
 		}
 	}
@@ -342,7 +343,7 @@ func (x *watch) openInTurn(ctx context.Context) (tail Tail, err error) {
 func (x *watch) open(ctx context.Context) (Tail, error) {
 	ctx, stop := context.WithTimeout(ctx, openLimit)
 	defer stop()
-	acct, err := x.current(ctx)
+	acct, err := x.current(ctx, lifeFor(""))
 	if err != nil {
 		return nil, err
 	}

@@ -130,7 +130,11 @@ func TestWorkerLogs(t *testing.T) {
 		if n := w.open(); n != 1 {
 			t.Errorf("%d streams are open", n)
 		}
-		time.Sleep(2 * time.Hour)
+		time.Sleep(time.Until(res.ExpiresAt) - 2*time.Second)
+		if n := w.open(); n != 1 {
+			t.Errorf("%d streams are open before the account's end", n)
+		}
+		time.Sleep(3500 * time.Millisecond)
 		synctest.Wait()
 		if n := w.open(); n != 0 {
 			t.Errorf("%d streams are open after the account's end", n)
@@ -452,4 +456,28 @@ func TestListeningGoesOnAfterAKill(t *testing.T) {
 			t.Errorf("%d streams, %q", w.open(), w.said(t, res.SessionID))
 		}
 	})
+}
+
+// TestListeningEndsByEitherClock: the API's own clock ends it as well, at once.
+func TestListeningEndsByEitherClock(t *testing.T) {
+	for _, clock := range []string{"ours", "the API's"} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			w.ended = map[string]bool{}
+			s := w.listening(t, nil)
+			w.visit(t, must(t, s, worker("throw x")))
+			w.set(func() {
+				if clock == "ours" {
+					w.localOffset = 2 * time.Hour
+				} else {
+					w.apiOffset = 2 * time.Hour
+				}
+			})
+			time.Sleep(1500 * time.Millisecond)
+			synctest.Wait()
+			if w.open() != 0 || len(w.misused) != 0 {
+				t.Errorf("by %s clock: %d streams, %v", clock, w.open(), w.misused)
+			}
+		})
+	}
 }
