@@ -46,23 +46,9 @@ func (s *Service) requestClaim(ctx context.Context, c Caller, lease *Lease, sess
 	if err != nil {
 		return nil, err
 	}
-	var foreign []ForeignChange
-	if acct.State == AccountCurrent {
-		if foreign, err = s.lookForClaim(ctx, &sess, acct); err != nil {
-			return nil, err
-		}
-	}
-	claim, err := s.standingClaim(ctx, sess, acct)
+	claim, err := s.askedAlready(ctx, c, sess, acct, deps)
 	if err != nil {
 		return nil, err
-	}
-	if claim != nil && claim.State == ClaimAwaiting && claim.Digest != accountDigest(deps, foreign) {
-		// A human may not say yes to it any more: they are asked anew.
-		m := ClaimMove{To: ClaimWithdrawn, By: c.Principal, Evidence: "what is on the account has changed since it was asked about"}
-		if err := s.moveClaim(ctx, claim, &sess, m); err != nil {
-			return nil, err
-		}
-		claim = nil
 	}
 	if claim == nil {
 		if claim, err = s.askToKeep(ctx, c, sess, acct, deps, req.Message); err != nil {
@@ -70,6 +56,26 @@ func (s *Service) requestClaim(ctx context.Context, c Caller, lease *Lease, sess
 		}
 	}
 	return s.claimResult(ctx, claim, acct)
+}
+
+// askedAlready looks at what is on the account, and finds the claim that stands on exactly
+// that; nil: there is none. One that stands on something else is withdrawn: no human may
+// say yes to it any more.
+func (s *Service) askedAlready(ctx context.Context, c Caller, sess Session, acct *Account, deps []Deployment) (*Claim, error) {
+	var foreign []ForeignChange
+	if acct.State == AccountCurrent {
+		var err error
+		if foreign, err = s.lookForClaim(ctx, &sess, acct); err != nil {
+			return nil, err
+		}
+	}
+	claim, err := s.standingClaim(ctx, sess, acct)
+	if err != nil || claim == nil || claim.State != ClaimAwaiting || claim.Digest == accountDigest(deps, foreign) {
+		return claim, err
+	}
+	return nil, s.moveClaim(ctx, claim, &sess, ClaimMove{
+		To: ClaimWithdrawn, By: c.Principal, Evidence: "what is on the account has changed since it was asked about",
+	})
 }
 
 // askToKeep is the act of asking: decided, recorded, done.
@@ -93,7 +99,11 @@ func (s *Service) askToKeep(ctx context.Context, c Caller, sess Session, acct *A
 	if err = cmp.Or(err, unrecorded); err != nil {
 		return nil, err
 	}
-	s.notify(NoticeClaimWaiting, s.claimData(claim, &sess))
+	data := s.claimData(claim, &sess)
+	if len(foreign) > 0 {
+		data["foreign_changes"] = len(foreign) // the page names them
+	}
+	s.notify(NoticeClaimWaiting, data)
 	return claim, nil
 }
 

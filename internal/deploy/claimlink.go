@@ -166,16 +166,11 @@ func (s *Service) sealedClaimOf(ctx context.Context, sess *Session, who Human) (
 	if !SealedClaim(acct.ClaimURL) {
 		return nil, Errorf(CodeNoApproval, "Decide on the page that request_claim opens.", "the claim link of session %s is not sealed to anybody's key", sess.ID)
 	}
-	if acct.State == AccountCurrent {
-		if _, err := s.lookForClaim(ctx, sess, acct); err != nil {
-			return nil, err
-		}
-	}
-	claim, err := s.standingClaim(ctx, *sess, acct)
+	c := Caller{Principal: "human:" + who.Name, Door: DoorCommand, Client: "mcp-server claim"}
+	claim, err := s.askedAlready(ctx, c, *sess, acct, deps)
 	if err != nil || claim != nil {
 		return claim, err
 	}
-	c := Caller{Principal: "human:" + who.Name, Door: DoorCommand, Client: "mcp-server claim"}
 	return s.askToKeep(ctx, c, *sess, acct, deps, "")
 }
 

@@ -226,3 +226,37 @@ func TestForeignIsRecordedOrSeenAgain(t *testing.T) {
 		}
 	})
 }
+
+// sealer seals by taking the link away.
+type sealer struct{}
+
+func (sealer) SealClaim(deploy.ClaimLink) (deploy.Secret, error) { return sealedText, nil }
+func (sealer) Recipients() []string                              { return []string{"age1x"} }
+
+// TestASealedClaimIsLookedAtToo: whoever opens it with their key has seen what is not ours,
+// or is shown it first.
+func TestASealedClaimIsLookedAtToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, g := newWorld(t), &guards{}
+		s := w.guarded(g, func(c *deploy.Config) { c.Sealer = sealer{} })
+		res := must(t, s, worker("200 one"))
+		f, err := s.SealedClaim(t.Context(), me, "")
+		if err != nil || len(f.Foreign) != 0 {
+			t.Fatalf("%+v %v", f, err)
+		}
+		if _, err := s.RequestClaim(t.Context(), me, deploy.ClaimRequest{}); err != nil {
+			t.Fatal(err)
+		}
+		w.stranger("strange", "version-s1")
+		refused(t, s.AdoptSealed(t.Context(), res.SessionID, f.Digest, ann), deploy.CodeSessionClosed)
+		if f, err = s.SealedClaim(t.Context(), me, ""); err != nil || len(f.Foreign) != 1 || f.Foreign[0].Worker != "strange" {
+			t.Fatalf("%+v %v", f, err)
+		}
+		if err := s.AdoptSealed(t.Context(), res.SessionID, f.Digest, ann); err != nil {
+			t.Error(err)
+		}
+		if w.claim().State != deploy.ClaimOpened || !slices.Equal(g.foreign(), []string{"strange"}) {
+			t.Errorf("%+v, %q", w.claim(), g.foreign())
+		}
+	})
+}
