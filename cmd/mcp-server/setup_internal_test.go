@@ -27,6 +27,7 @@ func TestSetupTalks(t *testing.T) {
 	env := map[string]string{"HOME": home}
 	p := process{stdout: &out, stderr: &out, env: func(k string) (string, bool) { v, ok := env[k]; return v, ok }}
 	o := &options{Platform: "cloudflare", APIBaseURL: "http://127.0.0.1:1/client/v4", StateDir: filepath.Join(home, "state"), LogLevel: "info", KeepArtifacts: time.Hour, KeepRecords: time.Hour}
+	o.logKeeping = logKeeping{MaxLogLines: 1, MaxLogBytes: 1, MaxLogStreams: 1, KeepWorkerLogAge: time.Hour}
 	talk := func(answers string) error {
 		t.Helper()
 		h, err := build(t.Context(), o, p)
