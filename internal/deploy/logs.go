@@ -131,7 +131,7 @@ func (s *Service) logLines(acct *Account, worker string, ev *TraceEvent) (out []
 		add(LogOutcome, "the runtime ended an invocation: "+ev.Outcome)
 	}
 	if ev.Truncated {
-		add(LogOutcome, "an invocation said more than the API passes on")
+		add(LogOutcome, "an invocation said more than is taken of one")
 	}
 	return out
 }
