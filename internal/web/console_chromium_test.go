@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/webauthn"
 	"github.com/chromedp/chromedp"
 
@@ -115,6 +116,53 @@ func (b *tab) authenticator() {
 		}})
 		return chromedp.Void{}, err
 	})
+}
+
+// dark has the tab prefer dark colours, or light ones.
+func (b *tab) dark(on bool) {
+	b.t.Helper()
+	value := map[bool]string{true: "dark", false: "light"}[on]
+	do(b, func(ctx context.Context, t *chromedp.Target) (chromedp.Void, error) {
+		_, err := cdp.Call(ctx, t, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: value}},
+		})
+		return chromedp.Void{}, err
+	})
+}
+
+// TestChromiumAxe: axe-core finds nothing on any page, in light and dark, wide and on a
+// phone.
+func TestChromiumAxe(t *testing.T) {
+	source, err := os.ReadFile(peertest.Get(t).Bin("axe-core", "axe.min.js"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := newTab(t)
+	h := newHall(t, web.ConsoleConfig{Passkeys: true})
+	look := func(address string) {
+		t.Helper()
+		b.open(address)
+		b.until("document.querySelector('main h1')")
+		do(b, chromedp.Evaluate[bool](string(source)+"\n;true"))
+		found := do(b, chromedp.Evaluate[[]string](`axe.run().then(r => {
+			if (r.passes.length < 10) return ["only " + r.passes.length + " rules found anything to look at"];
+			return r.violations.flatMap(v => v.nodes.map(n => v.id + ": " + n.html + " " + n.failureSummary));
+		})`, chromedp.EvalAwaitPromise))
+		for _, f := range found {
+			t.Errorf("%s: %s", strings.TrimPrefix(address, h.con.Address()), f)
+		}
+	}
+	look(h.con.Address() + "/login")
+	b.enter(h, user("ann", approve, operate))
+	for _, on := range []bool{false, true} {
+		b.dark(on)
+		for _, width := range []int64{1000, 360} {
+			do(b, chromedp.EmulateViewport(width, 800))
+			for _, path := range []string{"", "/claims/c_1", "/claims/c_none", "/approvals/ap_1", "/record", "/passkeys", "/sessions/s_1"} {
+				look(h.con.Address() + path)
+			}
+		}
+	}
 }
 
 // enter logs the tab in by a one-time link.
