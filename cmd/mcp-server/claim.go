@@ -40,7 +40,7 @@ type desk struct {
 }
 
 func newDesk(p process) *desk {
-	d := &desk{p: p, now: time.Now, open: openBrowser}
+	d := &desk{p: p, now: now, open: openBrowser}
 	if f, ok := p.stdin.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		d.in = f
 	}

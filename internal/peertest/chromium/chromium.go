@@ -112,7 +112,7 @@ func (b *Tab) Until(expression string) {
 		select {
 		case <-ctx.Done():
 			text, _ := chromedp.Run(b.ctx, chromedp.Evaluate[string]("location.pathname + ' ' + document.title + ' ' + document.body.innerText"))
-			b.t.Fatalf("it never came to %s: %v\n%s", expression, err, text)
+			b.t.Fatalf("it never came to %s (%v):\n%s", expression, err, text)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
