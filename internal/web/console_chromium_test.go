@@ -36,15 +36,21 @@ func (b *tab) picture(name string) {
 	}
 }
 
-// claimPage stands for Cloudflare's claim page, where a yes leads to; it says who sent the
-// browser there.
-func (h *hall) claimPage() {
-	h.t.Helper()
+// claimPage is the address of what stands for Cloudflare's claim page, where a yes leads to;
+// it says who sent the browser there.
+func claimPage(t *testing.T) string {
+	t.Helper()
 	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "<title>Cloudflare</title>referrer:%s", r.Header.Get("Referer"))
 	}))
-	h.t.Cleanup(page.Close)
-	h.set(func(d *board) { d.link = deploy.Secret(page.URL + "/claim-preview?claimToken=x") })
+	t.Cleanup(page.Close)
+	return page.URL + "/claim-preview?claimToken=x"
+}
+
+func (h *hall) claimPage() {
+	h.t.Helper()
+	link := claimPage(h.t)
+	h.set(func(d *board) { d.link = deploy.Secret(link) })
 }
 
 // enter logs the tab in by a one-time link.

@@ -131,6 +131,19 @@ func (b *Tab) Press(selector string) {
 	Eval[bool](b, fmt.Sprintf("(document.querySelector(%q).click(), true)", selector))
 }
 
+// ClickTwice clicks with the mouse on the middle of what a selector finds, which is in
+// sight, does something, and clicks again, whatever the first click began.
+func (b *Tab) ClickTwice(selector string, between func()) {
+	b.t.Helper()
+	at := Eval[struct{ X, Y float64 }](b, fmt.Sprintf(`(() => {
+		const r = document.querySelector(%q).getBoundingClientRect();
+		return { X: r.x + r.width / 2, Y: r.y + r.height / 2 };
+	})()`, selector))
+	do(b, chromedp.MouseClickXY(at.X, at.Y))
+	between()
+	do(b, chromedp.MouseClickXY(at.X, at.Y))
+}
+
 // Type types on the keyboard, into what has the focus.
 func (b *Tab) Type(keys string) { b.t.Helper(); do(b, chromedp.KeyEvent(keys)) }
 
