@@ -27,7 +27,7 @@ import (
 type office struct {
 	w            *world
 	MCP, SSE     string
-	console      string
+	consoleURL   string
 	cmd          *exec.Cmd
 	out          *bufio.Reader
 	rest, stderr *lockedBuffer
@@ -64,7 +64,7 @@ func (w *world) serveBy(program string, args ...string) *office {
 	if err := json.Unmarshal(line, &first); err != nil || first.MCP == "" || first.SSE == "" || !strings.HasPrefix(first.Console, "http://localhost:") {
 		w.t.Fatalf("the first line %q: %v", line, err)
 	}
-	f.MCP, f.SSE, f.console = first.MCP, first.SSE, first.Console
+	f.MCP, f.SSE, f.consoleURL = first.MCP, first.SSE, first.Console
 	go func() {
 		_, _ = io.Copy(f.rest, f.out)
 		f.ended <- f.cmd.Wait()

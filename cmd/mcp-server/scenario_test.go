@@ -175,14 +175,7 @@ func (s *scenario) agents() {
 		s.Errorf("another's session: %s", out.Text)
 	}
 	asked := a.call("request_claim", map[string]any{"session_id": d.SessionID, "message": "It works. Please keep it."})
-	if asked.Live.Claim != "awaiting_human" {
-		s.Fatalf("%s", asked.Text)
-	}
-	i := strings.Index(asked.Text, s.office.console+"/claims/c_")
-	if i < 0 || strings.Contains(asked.Text, "claim-preview") {
-		s.Fatalf("%s", asked.Text)
-	}
-	s.page = strings.FieldsFunc(asked.Text[i:], func(r rune) bool { return strings.ContainsRune(`"\ .,)`, r) })[0]
+	s.page = s.office.claimPage(asked)
 	for _, args := range []map[string]any{{"session_id": d.SessionID}, {"fresh": true}, {}} {
 		args["files"], args["name"] = says("another"), "shop"
 		if out := a.call("deploy_temporary", args); out.Error.Code != "claim_pending" {
@@ -194,8 +187,8 @@ func (s *scenario) agents() {
 // humans decide: the agent's owner can't, somebody else does, with a touch for exactly this.
 func (s *scenario) humans() {
 	s.Helper()
-	s.logIn(s.office, "bob", "--scope", "approve") // whose agent it is
-	s.addPasskey()
+	s.office.enter(s.b, "bob", "--scope", "approve") // whose agent it is
+	s.office.addPasskey(s.b)
 	s.b.Open(s.page)
 	s.b.Says("Keep this temporary account?")
 	s.b.Press("button[value=approve]")
@@ -203,11 +196,11 @@ func (s *scenario) humans() {
 	s.b.Press("nav button")
 	s.b.Says("Log in")
 
-	s.logIn(s.office, "ann", "--scope", "approve", "--scope", "operate")
+	s.office.enter(s.b, "ann", "--scope", "approve", "--scope", "operate")
 	s.b.Open(s.page)
 	s.b.Press("button[value=approve]") // no passkey, no yes
 	s.b.Says("Add a passkey first.")
-	s.addPasskey()
+	s.office.addPasskey(s.b)
 	a := s.office.agent("http", s.preview)
 	if claim := s.claim(a); claim != "awaiting_human" {
 		s.Fatalf("the claim is %s", claim)
@@ -236,29 +229,10 @@ func (s *scenario) humans() {
 	}
 }
 
-// logIn goes in by a link of the operator's command.
-func (s *scenario) logIn(f *office, name string, args ...string) {
-	s.Helper()
-	s.b.Open(f.loginLink(name, args...))
-	s.b.Press("form button.yes")
-	s.b.Until("location.pathname === '/console' && document.querySelector('nav')")
-}
-
-func (s *scenario) addPasskey() {
-	s.Helper()
-	s.b.Open(s.office.console + "/passkeys")
-	s.b.Press("form[data-passkey] button")
-	s.b.Says("Passkey 1")
-}
-
 // claim is what the agent is told of it.
 func (s *scenario) claim(a *agent) string {
 	s.Helper()
-	st := a.call("status", map[string]any{"session_id": s.session})
-	if st.IsError || len(st.Live.Sessions) != 1 {
-		s.Fatalf("%s", st.Text)
-	}
-	return st.Live.Sessions[0].Claim
+	return a.claimOf(s.session)
 }
 
 // afterTheHour another server finds out what can be known, and the human says it.
@@ -274,12 +248,12 @@ func (s *scenario) afterTheHour(d *dayAfter, flags []string) {
 		}
 	}
 	s.onlyTheKept()
-	s.logIn(s.office, "ann", "--scope", "approve", "--scope", "operate")
-	s.b.Open(s.office.console + s.page[strings.Index(s.page, "/claims/"):])
+	s.office.enter(s.b, "ann", "--scope", "approve", "--scope", "operate")
+	s.b.Open(s.office.consoleURL + s.page[strings.Index(s.page, "/claims/"):])
 	s.b.Says("probably_adopted")
 	s.b.Press("button[value=finished]")
 	s.b.Says("a human says that the account is in their dashboard")
-	s.b.Open(s.office.console + "/record?act=claim")
+	s.b.Open(s.office.consoleURL + "/record?act=claim")
 	s.b.Says("to=adopted")
 	if err := s.office.stop(); err != nil {
 		s.Errorf("%v\n%s", err, s.office.stderr.String())

@@ -15,6 +15,7 @@ import (
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/webauthn"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
@@ -196,6 +197,21 @@ func (b *Tab) Authenticator() {
 		}})
 		return chromedp.Void{}, err
 	})
+}
+
+// Cookies are those that the browser would send to an address, by name, also those that no
+// script can read: what a program that reads the browser's profile has.
+func (b *Tab) Cookies(address string) map[string]string {
+	b.t.Helper()
+	all := do(b, func(ctx context.Context, t *chromedp.Target) (map[string]string, error) {
+		got, err := cdp.Call(ctx, t, network.GetCookies, network.GetCookiesParams{URLs: []string{address}})
+		out := map[string]string{}
+		for _, c := range got.Cookies {
+			out[c.Name] = c.Value
+		}
+		return out, err
+	})
+	return all
 }
 
 // Picture writes what the window shows as a PNG.
