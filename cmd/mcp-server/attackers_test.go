@@ -249,6 +249,57 @@ func TestChromiumStolenLogin(t *testing.T) {
 	}
 }
 
+// TestAnotherPrincipalsClaim: whoever learns another's handle, claim and page can't ask, take back,
+// look, take down or decide, and is not told whether there is such a thing.
+func TestAnotherPrincipalsClaim(t *testing.T) {
+	w := kindWorld(t)
+	f := w.serveHTTP("--tokens", w.tokensFile(), "--accept-terms")
+	a := f.agent("http", w.token("bot", "--label", "job_id=j1"))
+	d := a.deploy(map[string]any{"files": says("mine"), "name": "shop"})
+	page := f.claimPage(a.call("request_claim", map[string]any{"session_id": d.SessionID}))
+	token := w.token("other", "--label", "job_id=j2")
+	other := f.agent("http", token)
+	for _, c := range []struct {
+		tool string
+		args map[string]any
+	}{
+		{"request_claim", map[string]any{}}, {"request_claim", map[string]any{"withdraw": true}}, {"status", map[string]any{}}, {"teardown", map[string]any{}},
+		{"deploy_temporary", map[string]any{"files": says("theirs")}},
+	} {
+		c.args["session_id"] = d.SessionID
+		theirs := other.call(c.tool, c.args)
+		c.args["session_id"] = "s_none"
+		none := other.call(c.tool, c.args)
+		if theirs.Error.Code != "session_not_found" || strings.ReplaceAll(theirs.Text, d.SessionID, "s_none") != none.Text {
+			t.Errorf("%s %v: %s, and of none: %s", c.tool, c.args, theirs.Text, none.Text)
+		}
+	}
+	if out := other.call("status", map[string]any{}); strings.Contains(out.Text, d.SessionID) || strings.Contains(out.Text, "c_") {
+		t.Errorf("status lists it: %s", out.Text)
+	}
+	h := f.stranger()
+	for _, method := range []string{http.MethodGet, http.MethodPost} {
+		r, err := http.NewRequestWithContext(t.Context(), method, page, strings.NewReader("decision=approve"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+token)
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.Header.Set("Sec-Fetch-Site", "same-origin")
+		resp, err := h.client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusUnauthorized {
+			t.Errorf("%s of the page with an agent's token: %d", method, resp.StatusCode)
+		}
+	}
+	if claim := a.claimOf(d.SessionID); claim != "awaiting_human" {
+		t.Errorf("the claim is %s", claim)
+	}
+}
+
 // noFileHas looks through everything that the program keeps, in text and in hexadecimal.
 func (w *world) noFileHas(secrets map[string]string) {
 	w.t.Helper()

@@ -70,8 +70,8 @@ func TestChromiumAxe(t *testing.T) {
 	c.seeStates(h, see)
 	c.seeForms(h, see)
 
-	other := newHall(t, web.ConsoleConfig{}) // no passkeys, and a human who may not decide
-	c.enter(other, user("vic", operate))
+	other := newHall(t, web.ConsoleConfig{})                     // no passkeys, and a human who may not decide
+	c.enter(other, user("vic"+strings.Repeat("W", 90), operate)) // and has a long name
 	see = func(path string) { t.Helper(); c.Open(other.con.Address() + path); c.look("who only looks: " + path) }
 	for _, path := range []string{"", "/claims/c_1", "/approvals/ap_1"} {
 		see(path)

@@ -128,6 +128,9 @@ func TestChromiumPages(t *testing.T) {
 	b.enter(h, user("ann", approve, operate))
 	b.Until("document.querySelector('time[data-until]').textContent.includes(':')") // the script runs, and counts down
 	b.picture("console.png")
+	b.Dark(true)
+	b.picture("console-dark.png")
+	b.Dark(false)
 	h.set(func(d *board) { d.approval.State = deploy.ApprovalUsed })
 	b.Until("document.body.innerText.includes('Acts that wait for a human (0)')") // told by SSE
 	b.Press("form[action='/console/teardown'] button")
@@ -149,6 +152,11 @@ func TestChromiumPages(t *testing.T) {
 	b.Open(h.con.ClaimURL("c_1"))
 	b.Until("document.title.startsWith('Too late')")
 	b.Size(360, 740)
+	h.set(func(d *board) {
+		d.view.State, d.view.Claim.DecidedBy, d.view.Claim.Channel, d.view.Claim.Evidence = deploy.ClaimAwaiting, "", "", ""
+	})
+	b.Open(h.con.ClaimURL("c_1"))
+	b.picture("console-phone.png")
 	for _, path := range []string{"", "/claims/c_1", "/record", "/passkeys", "/sessions/s_1"} {
 		b.Open(h.con.Address() + path)
 		if wide := chromium.Eval[int](b.Tab, "document.documentElement.scrollWidth"); wide > 360 {
