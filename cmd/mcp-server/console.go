@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/tailscale/hujson"
 
@@ -32,7 +31,7 @@ func (h *house) openConsole(o *consoleOptions, p process, cfg *deploy.Config) er
 		return refuse(err)
 	}
 	passkeys := o.approval == deploy.ChannelPasskey
-	h.console, err = web.NewConsole(web.ConsoleConfig{Passkeys: passkeys, OIDC: issuer, Logger: h.log, Redactor: h.redactor})
+	h.console, err = web.NewConsole(web.ConsoleConfig{Passkeys: passkeys, OIDC: issuer, Logger: h.log, Redactor: h.redactor, Now: now})
 	if err != nil {
 		return refuse(err)
 	}
@@ -113,7 +112,7 @@ func (c *consoleLoginCmd) Run(ctx context.Context, o *options, p process) error 
 	if !ok {
 		return errors.Join(errors.New("this store keeps no logins"), h.close())
 	}
-	link, err := web.NewLoginLink(ctx, logins, strings.TrimRight(c.PublicURL, "/")+web.PathConsole, who, time.Now())
+	link, err := web.NewLoginLink(ctx, logins, strings.TrimRight(c.PublicURL, "/")+web.PathConsole, who, now())
 	if err = errors.Join(err, h.close()); err != nil {
 		return err
 	}

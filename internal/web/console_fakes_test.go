@@ -22,6 +22,7 @@ type board struct {
 	frozen   *deploy.Freeze
 	link     deploy.Secret
 	logs     deploy.WorkerLogs
+	deciding func() // called before a decision is taken, without the lock
 }
 
 func newBoard() *board {
@@ -68,6 +69,9 @@ func (d *board) may(who deploy.Human, owner string) error {
 }
 
 func (d *board) DecideClaimBy(_ context.Context, _ string, approve bool, who deploy.Human) (*deploy.ClaimView, error) {
+	if d.deciding != nil {
+		d.deciding()
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if approve {

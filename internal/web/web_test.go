@@ -42,6 +42,7 @@ type claims struct {
 	link     string
 	fail     error
 	panicNow bool
+	deciding func() // called before a decision is taken, without the lock
 }
 
 func newClaims() *claims {
@@ -78,6 +79,9 @@ func (c *claims) ClaimView(_ context.Context, tok string) (*deploy.ClaimView, er
 }
 
 func (c *claims) DecideClaim(_ context.Context, _ string, approve bool, browser string) (*deploy.ClaimView, error) {
+	if c.deciding != nil {
+		c.deciding()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch c.view.State {
