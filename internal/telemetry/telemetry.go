@@ -5,16 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"regexp"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	exporter "go.opentelemetry.io/otel/exporters/prometheus"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/propagation"
@@ -94,11 +91,11 @@ func New(ctx context.Context, cfg Config) (*Telemetry, error) {
 	case cfg.Exporter != nil:
 		options = append(options, sdktrace.WithSyncer(cfg.Exporter))
 	case cfg.OTLPEndpoint != "":
-		out, err := otlp(ctx, cfg)
+		out, err := newOTLP(cfg)
 		if err != nil {
 			return nil, err
 		}
-		options = append(options, sdktrace.WithBatcher(&told{SpanExporter: out, address: cfg.OTLPEndpoint, failed: cfg.Failed}, sdktrace.WithExportTimeout(exportTimeout)))
+		options = append(options, sdktrace.WithBatcher(&told{SpanExporter: out, failed: cfg.Failed}, sdktrace.WithExportTimeout(exportTimeout)))
 	}
 	t.traces = sdktrace.NewTracerProvider(options...)
 	t.tracer = t.traces.Tracer(scope)
@@ -108,33 +105,17 @@ func New(ctx context.Context, cfg Config) (*Telemetry, error) {
 	return t, nil
 }
 
-func otlp(ctx context.Context, cfg Config) (sdktrace.SpanExporter, error) {
-	u, err := url.Parse(cfg.OTLPEndpoint)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return nil, errors.New("the address of the trace collector is not an http or https URL; give one such as http://127.0.0.1:4318")
-	}
-	if u.Path == "" || u.Path == "/" {
-		u.Path = "/v1/traces" // the specification's default for a base address
-	}
-	out, err := otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(u.String()), otlptracehttp.WithHeaders(cfg.OTLPHeaders), otlptracehttp.WithTimeout(exportTimeout))
-	if err != nil {
-		return nil, fmt.Errorf("telemetry: %w", err)
-	}
-	return out, nil
-}
-
 // told is an exporter whose failures are told to us, and not printed by the SDK.
 type told struct {
 	sdktrace.SpanExporter
-	address string // may hold a key of the operator's
-	failed  func(error)
+	failed func(error)
 }
 
 // ExportSpans implements sdktrace.SpanExporter.
 func (e *told) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
 	err := e.SpanExporter.ExportSpans(ctx, spans)
 	if err != nil && e.failed != nil {
-		e.failed(errors.New(strings.ReplaceAll(err.Error(), e.address, "the collector")))
+		e.failed(err)
 	}
 	return nil
 }
@@ -195,10 +176,10 @@ func FromHeaders(next http.Handler) http.Handler {
 }
 
 // known holds a label's value to what we chose ourselves.
-var known = regexp.MustCompile(`^[a-z0-9_.]{1,40}$`)
+var known = regexp.MustCompile(`^[a-z0-9_.]+$`)
 
 func bounded(s string) string {
-	if !known.MatchString(s) {
+	if len(s) > 40 || !known.MatchString(s) {
 		return "other"
 	}
 	return s
