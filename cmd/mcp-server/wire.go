@@ -96,8 +96,8 @@ func build(ctx context.Context, o *options, p process) (*house, error) {
 	}
 	bundler, err := bundle.New(bundle.Config{
 		LargeGCPercent: largeGC,
-		Checker: []string{self, bundle.CheckCommand},
-		Roots:   roots, AllowFiles: o.AllowFile, CacheDir: filepath.Join(cache, "npm"), Registry: fromEnv(p, "NPM_CONFIG_REGISTRY", "npm_config_registry"),
+		Checker:        []string{self, bundle.CheckCommand},
+		Roots:          roots, AllowFiles: o.AllowFile, CacheDir: filepath.Join(cache, "npm"), Registry: fromEnv(p, "NPM_CONFIG_REGISTRY", "npm_config_registry"),
 		CAFile: fromEnv(p, "NODE_EXTRA_CA_CERTS", "NPM_CONFIG_CAFILE", "npm_config_cafile"),
 	})
 	if err != nil {
