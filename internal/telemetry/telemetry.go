@@ -14,6 +14,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	exporter "go.opentelemetry.io/otel/exporters/prometheus"
 	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/propagation"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/resource"
@@ -54,6 +55,8 @@ type Config struct {
 	Version string
 	// Readings are what /metrics shows beside the counts of calls.
 	Readings []Reading
+	// TracesOnly: nothing is counted, and Metrics has nothing to serve.
+	TracesOnly bool
 	// Exporter replaces the OTLP exporter, in tests; its spans are exported at once.
 	Exporter sdktrace.SpanExporter
 	// Failed is told of a failed export, without its address; nil: nobody is.
@@ -66,7 +69,7 @@ type Telemetry struct {
 	traces   *sdktrace.TracerProvider
 	meters   *sdkmetric.MeterProvider
 	tracer   trace.Tracer
-	registry *prometheus.Registry
+	registry *prometheus.Registry // nil: nothing is counted
 
 	calls    metric.Int64Counter
 	took     metric.Float64Histogram
@@ -84,7 +87,7 @@ const (
 
 // New makes it. With an OTLP endpoint that can't be reached it works all the same.
 func New(ctx context.Context, cfg Config) (*Telemetry, error) {
-	t := &Telemetry{cfg: cfg, registry: prometheus.NewRegistry()}
+	t := &Telemetry{cfg: cfg}
 	who := resource.NewSchemaless(attribute.String("service.name", "hourglass"), attribute.String("service.version", cfg.Version))
 	options := []sdktrace.TracerProviderOption{sdktrace.WithResource(who)}
 	switch {
@@ -127,28 +130,38 @@ func buckets() metric.HistogramOption {
 }
 
 func (t *Telemetry) measure(who *resource.Resource) error {
+	if t.cfg.TracesOnly {
+		return t.instruments(noop.Meter{})
+	}
+	t.registry = prometheus.NewRegistry()
 	reader, err := exporter.New(exporter.WithRegisterer(t.registry), exporter.WithoutScopeInfo(), exporter.WithoutTargetInfo())
 	if err != nil {
 		return fmt.Errorf("telemetry: %w", err)
 	}
 	t.meters = sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader), sdkmetric.WithResource(who))
-	m := t.meters.Meter(scope)
-	var errs [4]error
-	t.calls, errs[0] = m.Int64Counter("hourglass_tool_calls", metric.WithDescription("Tool calls by tool and outcome."))
-	t.took, errs[1] = m.Float64Histogram("mcp.server.operation.duration", metric.WithUnit("s"), metric.WithDescription("How long MCP requests took."), buckets())
-	t.stages, errs[2] = m.Float64Histogram("hourglass_stage_duration", metric.WithUnit("s"), metric.WithDescription("How long each stage of a deployment took."), buckets())
-	t.accounts, errs[3] = m.Int64Counter("hourglass_accounts_created", metric.WithDescription("Temporary accounts that calls went through the making of."))
 	for _, r := range t.cfg.Readings {
 		if err := t.registry.Register(newReading(r)); err != nil {
 			return fmt.Errorf("telemetry: %s: %w", r.Name, err)
 		}
 	}
-	errs2 := errors.Join(t.registry.Register(collectors.NewGoCollector()), t.registry.Register(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})))
-	return errors.Join(errors.Join(errs[:]...), errs2)
+	return errors.Join(t.instruments(t.meters.Meter(scope)), t.registry.Register(collectors.NewGoCollector()),
+		t.registry.Register(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})))
+}
+
+func (t *Telemetry) instruments(m metric.Meter) error {
+	var errs [4]error
+	t.calls, errs[0] = m.Int64Counter("hourglass_tool_calls", metric.WithDescription("Tool calls by tool and outcome."))
+	t.took, errs[1] = m.Float64Histogram("mcp.server.operation.duration", metric.WithUnit("s"), metric.WithDescription("How long MCP requests took."), buckets())
+	t.stages, errs[2] = m.Float64Histogram("hourglass_stage_duration", metric.WithUnit("s"), metric.WithDescription("How long each stage of a deployment took."), buckets())
+	t.accounts, errs[3] = m.Int64Counter("hourglass_accounts_created", metric.WithDescription("Temporary accounts that calls went through the making of."))
+	return errors.Join(errs[:]...)
 }
 
 // Metrics serves the counts in Prometheus' form.
 func (t *Telemetry) Metrics() http.Handler {
+	if t.registry == nil {
+		return http.NotFoundHandler()
+	}
 	return promhttp.HandlerFor(t.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second, EnableOpenMetrics: true})
 }
 
