@@ -9,14 +9,9 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.opentelemetry.io/otel/attribute"
-	exporter "go.opentelemetry.io/otel/exporters/prometheus"
-	"go.opentelemetry.io/otel/metric"
-	"go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/propagation"
-	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
@@ -65,16 +60,10 @@ type Config struct {
 
 // Telemetry implements deploy.Observer and serves metrics.
 type Telemetry struct {
-	cfg      Config
 	traces   *sdktrace.TracerProvider
-	meters   *sdkmetric.MeterProvider
 	tracer   trace.Tracer
 	registry *prometheus.Registry // nil: nothing is counted
-
-	calls    metric.Int64Counter
-	took     metric.Float64Histogram
-	stages   metric.Float64Histogram
-	accounts metric.Int64Counter
+	counts   *counts
 }
 
 var _ deploy.Observer = (*Telemetry)(nil)
@@ -87,7 +76,7 @@ const (
 
 // New makes it. With an OTLP endpoint that can't be reached it works all the same.
 func New(ctx context.Context, cfg Config) (*Telemetry, error) {
-	t := &Telemetry{cfg: cfg}
+	t := &Telemetry{}
 	who := resource.NewSchemaless(attribute.String("service.name", "hourglass"), attribute.String("service.version", cfg.Version))
 	options := []sdktrace.TracerProviderOption{sdktrace.WithResource(who)}
 	switch {
@@ -102,7 +91,12 @@ func New(ctx context.Context, cfg Config) (*Telemetry, error) {
 	}
 	t.traces = sdktrace.NewTracerProvider(options...)
 	t.tracer = t.traces.Tracer(scope)
-	if err := t.measure(who); err != nil {
+	if cfg.TracesOnly {
+		return t, nil
+	}
+	t.registry = prometheus.NewRegistry()
+	var err error
+	if t.counts, err = newCounts(t.registry, cfg.Readings); err != nil {
 		return nil, errors.Join(err, t.Close(ctx))
 	}
 	return t, nil
@@ -123,40 +117,6 @@ func (e *told) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) e
 	return nil
 }
 
-// buckets are seconds: a redeploy takes about 0.05, a fresh account 0.3 against the
-// sandbox and some 20 on the live API (peers fact sheet, 2.2).
-func buckets() metric.HistogramOption {
-	return metric.WithExplicitBucketBoundaries(.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 20, 40)
-}
-
-func (t *Telemetry) measure(who *resource.Resource) error {
-	if t.cfg.TracesOnly {
-		return t.instruments(noop.Meter{})
-	}
-	t.registry = prometheus.NewRegistry()
-	reader, err := exporter.New(exporter.WithRegisterer(t.registry), exporter.WithoutScopeInfo(), exporter.WithoutTargetInfo())
-	if err != nil {
-		return fmt.Errorf("telemetry: %w", err)
-	}
-	t.meters = sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader), sdkmetric.WithResource(who))
-	for _, r := range t.cfg.Readings {
-		if err := t.registry.Register(newReading(r)); err != nil {
-			return fmt.Errorf("telemetry: %s: %w", r.Name, err)
-		}
-	}
-	return errors.Join(t.instruments(t.meters.Meter(scope)), t.registry.Register(collectors.NewGoCollector()),
-		t.registry.Register(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})))
-}
-
-func (t *Telemetry) instruments(m metric.Meter) error {
-	var errs [4]error
-	t.calls, errs[0] = m.Int64Counter("hourglass_tool_calls", metric.WithDescription("Tool calls by tool and outcome."))
-	t.took, errs[1] = m.Float64Histogram("mcp.server.operation.duration", metric.WithUnit("s"), metric.WithDescription("How long MCP requests took."), buckets())
-	t.stages, errs[2] = m.Float64Histogram("hourglass_stage_duration", metric.WithUnit("s"), metric.WithDescription("How long each stage of a deployment took."), buckets())
-	t.accounts, errs[3] = m.Int64Counter("hourglass_accounts_created", metric.WithDescription("Temporary accounts that calls went through the making of."))
-	return errors.Join(errs[:]...)
-}
-
 // Metrics serves the counts in Prometheus' form.
 func (t *Telemetry) Metrics() http.Handler {
 	if t.registry == nil {
@@ -169,11 +129,7 @@ func (t *Telemetry) Metrics() http.Handler {
 func (t *Telemetry) Close(ctx context.Context) error {
 	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), exportTimeout)
 	defer stop()
-	err := t.traces.Shutdown(ctx)
-	if t.meters != nil {
-		err = errors.Join(err, t.meters.Shutdown(ctx))
-	}
-	if err != nil {
+	if err := t.traces.Shutdown(ctx); err != nil {
 		return fmt.Errorf("telemetry: closing: %w", err)
 	}
 	return nil

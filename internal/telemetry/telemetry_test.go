@@ -154,6 +154,20 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
+// TestExemplar: a bucket of the durations names a trace, to those who ask in OpenMetrics.
+func TestExemplar(t *testing.T) {
+	tel := newTelemetry(t, telemetry.Config{})
+	_, call := tel.Begin(t.Context(), "status", deploy.TraceContext{Parent: parent})
+	call.End("ok", false)
+	r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+	r.Header.Set("Accept", "application/openmetrics-text; version=1.0.0")
+	w := httptest.NewRecorder()
+	tel.Metrics().ServeHTTP(w, r)
+	if !strings.Contains(w.Body.String(), `# {trace_id="`+traceID+`"}`) {
+		t.Error(w.Body)
+	}
+}
+
 // TestTracesOnly: calls have their trace, and nothing is counted or served.
 func TestTracesOnly(t *testing.T) {
 	spans := tracetest.NewInMemoryExporter()
