@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"github.com/tailscale/hujson"
@@ -51,6 +52,9 @@ func (c *httpCmd) Run(ctx context.Context, o *options, p process) error {
 	auth, err := c.auth(o, p)
 	if err != nil {
 		return refuse(err)
+	}
+	if percent := gcPercent(p); percent > 0 {
+		debug.SetGCPercent(percent) // one process for all, not one for each window
 	}
 	o.rootsByName = true // an agent on another machine has no folder here
 	o.console = &consoleOptions{approval: c.Approval, fourEyes: c.FourEyes, issuer: c.ConsoleIssuer}
