@@ -3,18 +3,35 @@ package deploy
 import (
 	"context"
 	"slices"
+	"sync"
 	"time"
 )
 
 const (
 	maxListed  = 50               // sessions in one status
 	probeFresh = 10 * time.Second // how old a probe may be to be shown again
+	probeSoon  = time.Second      // the same, while the Worker does not serve
 	probeLimit = 3 * time.Second  // how long one probe of a status may take
+	clockFresh = time.Second      // how old the API's time may be: its answers tell whole seconds
 )
 
 // clockAsk keeps status calls that come at once from asking the API's time each.
 type clockAsk struct {
-	last time.Time // when the last question was put; guarded by the lock "clock"
+	mu   sync.Mutex
+	last time.Time // when the last question was put
+}
+
+// since tells whether the API was asked after t.
+func (c *clockAsk) since(t time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.last.After(t)
+}
+
+func (c *clockAsk) asked(t time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.last = t
 }
 
 // askClock hears the API's time; who waited while another asked has heard it too. Not
@@ -26,42 +43,34 @@ func (s *Service) askClock(ctx context.Context) {
 		return
 	}
 	defer unlock()
-	if s.clock.last.After(came) {
+	if s.clock.since(came) {
 		return
 	}
 	ctx, stop := context.WithTimeout(ctx, 2*time.Second)
 	defer stop()
-	asked := time.Now()
+	at := time.Now()
 	// Also when nobody answered: else all who came meanwhile would wait for that in turn.
 	_, _ = s.cfg.Cloud.AskClock(ctx)
-	s.clock.last = asked
+	s.clock.asked(at)
 }
 
 // Status tells how the caller's sessions stand, newest first; one of them where req
 // names it. What is live of the current (or named) session is probed; a probe is at
-// most 10 s old.
+// most 10 s old, and says when it was made. A session of which nothing is live, or of
+// which everything was looked at just now, takes one read of the store.
 func (s *Service) Status(ctx context.Context, c Caller, req StatusRequest) (*StatusResult, error) {
-	var sessions []Session
-	if req.SessionID != "" {
-		one, err := s.cfg.Store.Session(ctx, c.Principal, req.SessionID)
-		if err != nil {
-			return nil, err
-		}
-		sessions = []Session{*one}
-	} else {
-		var err error
-		if sessions, err = s.cfg.Store.Sessions(ctx, c.Principal, maxListed); err != nil {
-			return nil, err
-		}
-	}
-	current, err := s.cfg.Store.CurrentSession(ctx, c.Principal, c.Scope, "")
+	pictures, err := s.cfg.Store.Pictures(ctx, c.Principal, req.SessionID, maxListed)
 	if err != nil {
 		return nil, err
 	}
-	res := &StatusResult{Sessions: make([]SessionStatus, 0, len(sessions))}
-	for _, sess := range sessions {
-		isCurrent := current != nil && current.ID == sess.ID
-		st, err := s.sessionStatus(ctx, sess, req.SessionID != "" || isCurrent)
+	res := &StatusResult{Sessions: make([]SessionStatus, 0, len(pictures))}
+	for i := range pictures {
+		p := &pictures[i]
+		isCurrent := p.Newest && p.Session.Scope == c.Scope
+		if p, err = s.upToDate(ctx, p, req.SessionID != "" || isCurrent); err != nil {
+			return nil, err
+		}
+		st, err := s.sessionStatus(ctx, p, req.SessionID != "" || isCurrent)
 		if err != nil {
 			return nil, err
 		}
@@ -75,69 +84,77 @@ func (s *Service) Status(ctx context.Context, c Caller, req StatusRequest) (*Sta
 	return res, nil
 }
 
-func (s *Service) sessionStatus(ctx context.Context, sess Session, look bool) (*SessionStatus, error) {
+// upToDate gives the picture of a session after what is due to it: the API's time, and to
+// be looked after. It is read again only where something of that was done.
+func (s *Service) upToDate(ctx context.Context, p *Picture, look bool) (*Picture, error) {
+	s.learn(p.Accounts)
+	again := false
+	if acct := p.account(); look && acct != nil && acct.Target == s.cfg.Cloud.Target() && acct.State == AccountCurrent &&
+		!s.clock.since(time.Now().Add(-clockFresh)) {
+		s.askClock(ctx)
+		again = true
+	}
+	if s.needsTending(p) {
+		if err := s.tend(ctx, &p.Session); err != nil {
+			return nil, err
+		}
+		again = true
+	}
+	if !again {
+		return p, nil
+	}
+	after, err := s.picture(ctx, &p.Session)
+	if err != nil {
+		return nil, err
+	}
+	s.learn(after.Accounts)
+	return after, nil
+}
+
+// picture reads one session.
+func (s *Service) picture(ctx context.Context, sess *Session) (*Picture, error) {
+	found, err := s.cfg.Store.Pictures(ctx, sess.Principal, sess.ID, 1)
+	if err != nil {
+		return nil, err
+	}
+	return &found[0], nil
+}
+
+func (s *Service) sessionStatus(ctx context.Context, p *Picture, look bool) (*SessionStatus, error) {
+	sess := p.Session
 	st := &SessionStatus{
 		SessionID: sess.ID, RunID: sess.RunID, JobID: sess.JobID, Labels: sess.Labels,
 		Phase: PhaseExpired, Deployments: []DeploymentStatus{},
 	}
-	accounts, err := s.tended(ctx, sess, look)
-	if err != nil {
-		return nil, err
-	}
-	steps, err := s.cfg.Store.Steps(ctx, sess.ID)
-	if err != nil {
-		return nil, err
-	}
-	if len(accounts) == 0 {
-		st.Steps = loose(steps, "")
-		st.Next = noAccountNext(sess.ID, steps)
+	acct := p.account()
+	if acct == nil {
+		st.Steps = loose(p.Steps, "")
+		st.Next = noAccountNext(sess.ID, p.Steps)
 		return st, nil
 	}
-	acct := &accounts[0]
-	st.Retired = len(accounts) - 1
-	st.Steps = loose(steps, acct.ID)
+	st.Retired = len(p.Accounts) - 1
+	st.Steps = loose(p.Steps, acct.ID)
 	ours := acct.Target == s.cfg.Cloud.Target()
 	now := s.timeFor(acct)
 	st.Account, st.ExpiresAt = acct.Name, acct.ExpiresAt
 	st.Phase, st.MinutesLeft = acct.Phase(now), minutesLeft(acct, now)
 	live := ours && (st.Phase == PhaseLive || st.Phase == PhaseExpiring)
-	touched := s.touch(ctx, &sess, acct, look && live)
-	st.Deployments, err = s.deploymentStatus(ctx, sess, acct, look && live, live)
+	touched := s.touch(ctx, p, look && live)
+	var err error
+	st.Deployments, err = s.deploymentStatus(ctx, p, look && live, live)
 	foreign := touched()
 	if err != nil {
 		return nil, err
 	}
-	claim, err := s.cfg.Store.Claim(ctx, sess.ID)
-	if err != nil {
-		return nil, err
-	}
-	if claim != nil && claim.AccountID == acct.ID {
-		st.Claim = string(claim.StateAt(now))
+	if p.Claim != nil && p.Claim.AccountID == acct.ID {
+		st.Claim = string(p.Claim.StateAt(now))
 	}
 	st.Warnings = append(endWarnings(st.Phase, st.MinutesLeft), foreign...)
 	st.Next = statusNext(st)
-	if last := lastAccount(steps); last != nil && last.State == StepLost && !live {
-		st.Next = noAccountNext(sess.ID, steps)
+	if last := lastAccount(p.Steps); last != nil && last.State == StepLost && !live {
+		st.Next = noAccountNext(sess.ID, p.Steps)
 	}
 	return st, nil
-}
-
-// tended gives a session's accounts, newest first, after looking after it.
-func (s *Service) tended(ctx context.Context, sess Session, look bool) ([]Account, error) {
-	accounts, err := s.cfg.Store.Accounts(ctx, sess.ID)
-	if err != nil {
-		return nil, err
-	}
-	if look && len(accounts) > 0 && accounts[0].Target == s.cfg.Cloud.Target() && accounts[0].State == AccountCurrent {
-		s.askClock(ctx)
-	}
-	if err := s.tend(ctx, &sess); err != nil {
-		return nil, err
-	}
-	if accounts, err = s.cfg.Store.Accounts(ctx, sess.ID); err == nil {
-		s.learn(accounts)
-	}
-	return accounts, err
 }
 
 // noAccountNext is what to do with a session whose account is not there: not made yet, or
@@ -199,19 +216,15 @@ func statusNext(st *SessionStatus) NextStep {
 }
 
 // deploymentStatus lists the newest deployment of each Worker on the account.
-func (s *Service) deploymentStatus(ctx context.Context, sess Session, acct *Account, look, live bool) ([]DeploymentStatus, error) {
-	deps, err := s.cfg.Store.Deployments(ctx, sess.ID)
-	if err != nil {
-		return nil, err
-	}
+func (s *Service) deploymentStatus(ctx context.Context, p *Picture, look, live bool) ([]DeploymentStatus, error) {
+	acct := p.account()
 	out := []DeploymentStatus{}
-	seen := map[string]bool{}
-	for _, d := range deps {
-		if d.AccountID != acct.ID || seen[d.Worker] || d.gone() {
+	for _, d := range p.Deployments {
+		if d.AccountID != acct.ID {
 			continue
 		}
-		seen[d.Worker] = true
-		if look {
+		if look && s.probeDue(&d) {
+			var err error
 			if d, err = s.probeOnce(ctx, d); err != nil {
 				return nil, err
 			}
@@ -230,8 +243,25 @@ func (s *Service) deploymentStatus(ctx context.Context, sess Session, acct *Acco
 	return out, nil
 }
 
-// probeOnce looks at what a deployment serves, unless that was done within 10 s. One
-// look at a time: who comes second reads what the first saw.
+// probeDue tells whether the last look at what a deployment serves is too old to be shown
+// again: 10 s, or 1 s while it does not serve. A look from the future was made by another clock.
+func (s *Service) probeDue(d *Deployment) bool {
+	if d.Host == "" {
+		return false
+	}
+	if d.Check == nil {
+		return true
+	}
+	most := probeFresh
+	if d.Serving != ServingYes {
+		most = probeSoon
+	}
+	age := s.cfg.Now().Sub(d.Check.ProbedAt)
+	return age < 0 || age >= most
+}
+
+// probeOnce looks at what a deployment serves, unless somebody just did. One look at a
+// time: who comes second reads what the first saw.
 func (s *Service) probeOnce(ctx context.Context, d Deployment) (Deployment, error) {
 	unlock, err := s.locks.lock(ctx, "probe\x00"+d.ID)
 	if err != nil {
@@ -241,7 +271,7 @@ func (s *Service) probeOnce(ctx context.Context, d Deployment) (Deployment, erro
 	if d, err = s.deployment(ctx, d); err != nil {
 		return d, err
 	}
-	if d.Host == "" || d.Check != nil && s.cfg.Now().Sub(d.Check.ProbedAt) < probeFresh && d.Serving == ServingYes {
+	if !s.probeDue(&d) {
 		return d, nil
 	}
 	if d.URL, err = s.cfg.Edge.URL(ctx, d.Host); err != nil {

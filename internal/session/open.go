@@ -62,6 +62,7 @@ type Store struct {
 	mu       sync.Mutex
 	closed   bool
 	db       *sql.DB
+	reads    *reader // nil: db serves
 	seal     *sealer
 	prunedAt time.Time
 }
@@ -117,7 +118,7 @@ func (s *Store) Close() error {
 	}
 	db := s.db
 	s.db = nil
-	if err := db.Close(); err != nil {
+	if err := errors.Join(s.reads.close(), db.Close()); err != nil {
 		return fmt.Errorf("closing the store: %w", err)
 	}
 	return nil
@@ -154,12 +155,16 @@ func (s *Store) use(ctx context.Context) (*sql.DB, error) {
 	if err != nil {
 		return nil, s.told(ctx, err)
 	}
+	reads, err := s.home.reader()
+	if err != nil {
+		return nil, s.failed(errors.Join(err, db.Close()))
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return nil, s.failed(errors.Join(errClosed, db.Close()))
+		return nil, s.failed(errors.Join(errClosed, reads.close(), db.Close()))
 	}
-	s.db, s.seal = db, seal
+	s.db, s.reads, s.seal = db, reads, seal
 	return db, nil
 }
 
