@@ -55,6 +55,7 @@ type Store struct {
 	cfg   Config
 	home  home
 	owner string // of this store in this process, for leases
+	texts pictureTexts
 
 	// turn is held while the database is opened; to wait for it ends with the call.
 	turn chan struct{}
@@ -95,7 +96,7 @@ func Open(_ context.Context, cfg Config) (*Store, error) {
 	if cfg.Secret == nil {
 		cfg.Secret = func(string) {}
 	}
-	s := &Store{cfg: cfg, home: folder{cfg.Dir}, owner: rand.Text(), turn: make(chan struct{}, 1)}
+	s := &Store{cfg: cfg, home: folder{cfg.Dir}, owner: rand.Text(), turn: make(chan struct{}, 1), texts: pictureTexts{pictures(oneSession), pictures(newSessions)}}
 	if !cfg.URL.Empty() {
 		s.home = server{cfg.URL, cfg.Secret}
 	}

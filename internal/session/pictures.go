@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/hourglass-mcp/hourglass/internal/deploy"
@@ -21,92 +22,105 @@ const (
 	ofClaim
 )
 
-// pictures is the text of one query for all that is on record of some sessions: rows of
-// five tables in columns that all of them share. Which sessions is a condition on
-// their id, given as an operator and a query: "= (SELECT …)" for one of them, so that
-// neither home builds a table of one row. Accounts come first: PostgreSQL takes the types
-// of columns from there.
-func pictures(which string) string {
-	return fmt.Sprintf(`
-SELECT %[2]d AS kind, target AS t0, id AS t1, session_id AS t2, name AS t3, subdomain AS t4, state AS t5, '' AS t6, '' AS t7, '' AS t8, '' AS t9, '' AS t10,
-	created_at AS n0, expires_at AS n1, claim_expires_at AS n2, skew AS n3, added AS n4, token AS b0, claim_url AS b1
-	FROM accounts WHERE session_id %[1]s
-UNION ALL
-SELECT %[3]d, id, principal, scope, run_id, job_id, labels, client, '', '', '', '',
-	created_at, updated_at, CASE WHEN id = (SELECT n.id FROM sessions AS n WHERE n.principal = sessions.principal AND n.scope = sessions.scope
-		ORDER BY n.created_at DESC, n.added DESC, n.id DESC LIMIT 1) THEN 1 ELSE 0 END, 0, added, NULL, NULL
-	FROM sessions WHERE id %[1]s
-UNION ALL
-SELECT %[4]d, id, session_id, account_id, worker, host, url, version_id, bundle_id, digest, check_json, serving,
-	created_at, 0, 0, 0, added, NULL, NULL
+// The five tables in columns that all of them share: kind, texts, numbers, bytes. Which
+// sessions is a condition on their id, an operator and a query. Accounts come first:
+// PostgreSQL takes the types of columns from there.
+const (
+	pictureAccounts = `
+SELECT %[2]d AS kind, session_id AS t0, target AS t1, id AS t2, name AS t3, subdomain AS t4, state AS t5, NULL AS t6, NULL AS t7, NULL AS t8, NULL AS t9, NULL AS t10,
+	added AS n0, created_at AS n1, expires_at AS n2, claim_expires_at AS n3, skew AS n4, token AS b0, claim_url AS b1
+	FROM accounts WHERE session_id %[1]s`
+	pictureSessions = `
+SELECT %[2]d, id, principal, scope, run_id, job_id, labels, client, NULL, NULL, NULL, NULL,
+	added, created_at, updated_at, CASE WHEN id = (SELECT n.id FROM sessions AS n WHERE n.principal = sessions.principal AND n.scope = sessions.scope
+		ORDER BY n.created_at DESC, n.added DESC, n.id DESC LIMIT 1) THEN 1 ELSE 0 END, NULL, NULL, NULL
+	FROM sessions WHERE id %[1]s`
+	pictureDeployments = `
+SELECT %[2]d, session_id, id, account_id, worker, host, url, version_id, bundle_id, digest, check_json, serving,
+	added, created_at, NULL, NULL, NULL, NULL, NULL
 	FROM deployments WHERE session_id %[1]s AND serving NOT IN ('failed', 'deleted')
 	AND NOT EXISTS (SELECT 1 FROM deployments AS n WHERE n.session_id = deployments.session_id AND n.added > deployments.added
-		AND n.account_id = deployments.account_id AND n.worker = deployments.worker AND n.serving NOT IN ('failed', 'deleted'))
-UNION ALL
-SELECT %[5]d, id, session_id, principal, account_id, kind, state, what, bundle_id, digest, ref, note,
-	fence, begun_at, settled_at, 0, added, NULL, NULL
-	FROM steps WHERE session_id IN (SELECT session_id FROM steps WHERE session_id %[1]s AND state IN ('open', 'unknown', 'lost'))
-UNION ALL
-SELECT %[6]d, id, session_id, account_id, principal, state, message, digest, browser, decided_by, channel, evidence,
-	asked_at, expires_at, decided_at, 0, added, NULL, NULL
-	FROM claims WHERE session_id %[1]s`, which, ofAccount, ofSession, ofDeployment, ofStep, ofClaim)
+		AND n.account_id = deployments.account_id AND n.worker = deployments.worker AND n.serving NOT IN ('failed', 'deleted'))`
+	pictureSteps = `
+SELECT %[2]d, session_id, id, principal, account_id, kind, state, what, bundle_id, digest, ref, note,
+	added, begun_at, settled_at, fence, NULL, NULL, NULL
+	FROM steps WHERE session_id %[1]s
+	AND EXISTS (SELECT 1 FROM steps AS n WHERE n.session_id = steps.session_id AND n.state IN ('open', 'unknown', 'lost'))`
+	pictureClaims = `
+SELECT %[2]d, session_id, id, account_id, principal, state, message, digest, browser, decided_by, channel, evidence,
+	added, asked_at, expires_at, decided_at, NULL, NULL, NULL
+	FROM claims WHERE session_id %[1]s`
+)
+
+// Which sessions: one, or the newest of a principal. Every part looks again whose they
+// are; to look once and read then takes longer, also where a read is no way to a server.
+const (
+	oneSession  = "= (SELECT id FROM sessions WHERE id = $1 AND principal = $2)"
+	newSessions = "IN (SELECT id FROM sessions WHERE principal = $1 " + newestFirst + "LIMIT $2)"
+)
+
+// pictures is the text of one query for all that is on record of some sessions.
+func pictures(which string) string {
+	var of []string
+	for kind, text := range []string{pictureAccounts, pictureSessions, pictureDeployments, pictureSteps, pictureClaims} {
+		of = append(of, fmt.Sprintf(text, which, kind))
+	}
+	return strings.Join(of, "\nUNION ALL")
 }
 
-func pictureOfOne() string {
-	return pictures("= (SELECT id FROM sessions WHERE id = $1 AND principal = $2)")
-}
-
-func picturesOfAll() string {
-	return pictures("IN (SELECT id FROM sessions WHERE principal = $1 " + newestFirst + "LIMIT $2)")
-}
+// pictureTexts are made once.
+type pictureTexts struct{ ofOne, ofAll string }
 
 // pictureRow is one row, of any of the tables.
 type pictureRow struct {
-	kind int
-	t    [11]string
-	n    [5]int64
-	b    [2][]byte
+	kind, added int64
+	session     string
+	t           [10]any // text
+	n           [4]any  // int64
+	b           [2][]byte
 }
 
 func (r *pictureRow) scan(rows *sql.Rows) error {
 	t, n := &r.t, &r.n
-	return rows.Scan(&r.kind, &t[0], &t[1], &t[2], &t[3], &t[4], &t[5], &t[6], &t[7], &t[8], &t[9], &t[10],
-		&n[0], &n[1], &n[2], &n[3], &n[4], &r.b[0], &r.b[1])
+	return rows.Scan(&r.kind, &r.session, &t[0], &t[1], &t[2], &t[3], &t[4], &t[5], &t[6], &t[7], &t[8], &t[9],
+		&r.added, &n[0], &n[1], &n[2], &n[3], &r.b[0], &r.b[1])
 }
 
-// session is the ID of the one that the row belongs to.
-func (r *pictureRow) session() string {
-	switch r.kind {
-	case ofAccount:
-		return r.t[2]
-	case ofSession:
-		return r.t[0]
-	}
-	return r.t[1]
+func (r *pictureRow) text(i int) string {
+	s, _ := r.t[i].(string)
+	return s
 }
+
+func (r *pictureRow) number(i int) int64 {
+	n, _ := r.n[i].(int64)
+	return n
+}
+
+func (r *pictureRow) time(i int) time.Time { return moment(r.number(i)) }
 
 // Pictures implements deploy.Store.
 func (s *Store) Pictures(ctx context.Context, principal, id string, limit int) ([]deploy.Picture, error) {
-	var rows []pictureRow
+	rows := make([]pictureRow, 0, 8)
 	scan := func(r *sql.Rows) error {
 		rows = append(rows, pictureRow{})
 		return rows[len(rows)-1].scan(r)
 	}
 	var err error
-	if id == "" {
-		err = s.read(ctx, scan, picturesOfAll(), principal, limit)
-	} else if !plain(id) {
+	switch {
+	case id == "":
+		err = s.read(ctx, scan, s.texts.ofAll, principal, limit)
+	case !plain(id):
 		err = errNoSession(id)
-	} else {
-		err = s.read(ctx, scan, pictureOfOne(), id, principal)
+	default:
+		err = s.read(ctx, scan, s.texts.ofOne, id, principal)
+		if err == nil && len(rows) == 0 {
+			err = errNoSession(id)
+		}
 	}
 	if err != nil {
 		return nil, err
 	}
 	out, err := s.paint(rows)
-	if err == nil && id != "" && len(out) == 0 {
-		err = errNoSession(id)
-	}
 	return out, s.failed(err)
 }
 
@@ -115,32 +129,29 @@ func (s *Store) paint(rows []pictureRow) ([]deploy.Picture, error) {
 	// By when they were added, then by their first time and their name, as the lists of one
 	// table are ordered.
 	slices.SortFunc(rows, func(a, b pictureRow) int {
-		return cmp.Or(cmp.Compare(a.n[4], b.n[4]), cmp.Compare(a.n[0], b.n[0]), cmp.Compare(a.t[0], b.t[0]))
+		return cmp.Or(cmp.Compare(a.added, b.added), cmp.Compare(a.number(0), b.number(0)), cmp.Compare(a.text(0), b.text(0)))
 	})
 	var out []deploy.Picture
 	for i := range rows {
 		if r := &rows[i]; r.kind == ofSession {
-			v := deploy.Session{ID: r.t[0], Principal: r.t[1], Scope: r.t[2], RunID: r.t[3], JobID: r.t[4], Client: r.t[6], CreatedAt: moment(r.n[0]), UpdatedAt: moment(r.n[1])}
-			if err := json.Unmarshal([]byte(r.t[5]), &v.Labels); err != nil {
+			v := deploy.Session{
+				ID: r.session, Principal: r.text(0), Scope: r.text(1), RunID: r.text(2), JobID: r.text(3), Client: r.text(5),
+				CreatedAt: r.time(0), UpdatedAt: r.time(1),
+			}
+			if err := json.Unmarshal([]byte(r.text(4)), &v.Labels); err != nil {
 				return nil, fmt.Errorf("reading: %w", err)
 			}
-			out = append(out, deploy.Picture{Session: v, Newest: r.n[2] == 1})
+			out = append(out, deploy.Picture{Session: v, Newest: r.number(2) == 1})
 		}
 	}
-	// Stable, and by added before: as newestFirst has it.
 	slices.Reverse(out)
-	slices.SortStableFunc(out, func(a, b deploy.Picture) int { return b.Session.CreatedAt.Compare(a.Session.CreatedAt) })
+	slices.SortStableFunc(out, func(a, b deploy.Picture) int { return b.Session.CreatedAt.Compare(a.Session.CreatedAt) }) // newestFirst
 	at := make(map[string]*deploy.Picture, len(out))
 	for i := range out {
 		at[out[i].Session.ID] = &out[i]
 	}
 	for i := range rows {
-		r := &rows[i]
-		p := at[r.session()]
-		if p == nil || r.kind == ofSession {
-			continue
-		}
-		if err := s.add(p, r); err != nil {
+		if err := s.add(at[rows[i].session], &rows[i]); err != nil {
 			return nil, fmt.Errorf("reading: %w", err)
 		}
 	}
@@ -151,14 +162,13 @@ func (s *Store) paint(rows []pictureRow) ([]deploy.Picture, error) {
 	return out, nil
 }
 
-// add adds a row, the oldest first.
+// add adds a row to what is older.
 func (s *Store) add(p *deploy.Picture, r *pictureRow) error {
-	t, n := &r.t, &r.n
 	switch r.kind {
 	case ofAccount:
 		a := deploy.Account{
-			Target: t[0], ID: t[1], SessionID: t[2], Name: t[3], Subdomain: t[4], State: deploy.AccountState(t[5]),
-			CreatedAt: moment(n[0]), ExpiresAt: moment(n[1]), ClaimExpiresAt: moment(n[2]), Skew: time.Duration(n[3]) * time.Millisecond,
+			SessionID: r.session, Target: r.text(0), ID: r.text(1), Name: r.text(2), Subdomain: r.text(3), State: deploy.AccountState(r.text(4)),
+			CreatedAt: r.time(0), ExpiresAt: r.time(1), ClaimExpiresAt: r.time(2), Skew: time.Duration(r.number(3)) * time.Millisecond,
 		}
 		if err := s.unseal(&a, r.b[0], r.b[1]); err != nil {
 			return err
@@ -166,22 +176,24 @@ func (s *Store) add(p *deploy.Picture, r *pictureRow) error {
 		p.Accounts = append(p.Accounts, a)
 	case ofDeployment:
 		d := deploy.Deployment{
-			ID: t[0], SessionID: t[1], AccountID: t[2], Worker: t[3], Host: t[4], URL: t[5], VersionID: t[6], BundleID: t[7], Digest: t[8],
-			Serving: t[10], CreatedAt: moment(n[0]),
+			ID: r.text(0), SessionID: r.session, AccountID: r.text(1), Worker: r.text(2), Host: r.text(3), URL: r.text(4),
+			VersionID: r.text(5), BundleID: r.text(6), Digest: r.text(7), Serving: r.text(9), CreatedAt: r.time(0),
 		}
-		if err := json.Unmarshal([]byte(t[9]), &d.Check); err != nil {
+		if err := json.Unmarshal([]byte(r.text(8)), &d.Check); err != nil {
 			return err
 		}
 		p.Deployments = append(p.Deployments, d)
 	case ofStep:
 		p.Steps = append(p.Steps, deploy.Step{
-			ID: t[0], SessionID: t[1], Principal: t[2], AccountID: t[3], Kind: deploy.StepKind(t[4]), State: deploy.StepState(t[5]), What: t[6],
-			BundleID: t[7], Digest: t[8], Ref: t[9], Note: t[10], Fence: n[0], BegunAt: moment(n[1]), SettledAt: moment(n[2]),
+			ID: r.text(0), SessionID: r.session, Principal: r.text(1), AccountID: r.text(2), Kind: deploy.StepKind(r.text(3)),
+			State: deploy.StepState(r.text(4)), What: r.text(5), BundleID: r.text(6), Digest: r.text(7), Ref: r.text(8), Note: r.text(9),
+			BegunAt: r.time(0), SettledAt: r.time(1), Fence: r.number(2),
 		})
 	case ofClaim: // the newest stays
 		p.Claim = &deploy.Claim{
-			ID: t[0], SessionID: t[1], AccountID: t[2], Principal: t[3], State: deploy.ClaimState(t[4]), Message: t[5], Digest: t[6], Browser: t[7],
-			DecidedBy: t[8], Channel: t[9], Evidence: t[10], AskedAt: moment(n[0]), ExpiresAt: moment(n[1]), DecidedAt: moment(n[2]),
+			ID: r.text(0), SessionID: r.session, AccountID: r.text(1), Principal: r.text(2), State: deploy.ClaimState(r.text(3)), Message: r.text(4),
+			Digest: r.text(5), Browser: r.text(6), DecidedBy: r.text(7), Channel: r.text(8), Evidence: r.text(9),
+			AskedAt: r.time(0), ExpiresAt: r.time(1), DecidedAt: r.time(2),
 		}
 	}
 	return nil
