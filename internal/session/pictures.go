@@ -100,23 +100,35 @@ func (r *pictureRow) time(i int) time.Time { return moment(r.number(i)) }
 
 // Pictures implements deploy.Store.
 func (s *Store) Pictures(ctx context.Context, principal, id string, limit int) ([]deploy.Picture, error) {
+	if id == "" {
+		return s.picturesBy(ctx, s.texts.ofAll, principal, limit)
+	}
+	if !plain(id) {
+		return nil, errNoSession(id)
+	}
+	if _, err := s.use(ctx); err != nil {
+		return nil, err
+	}
+	one := func() ([]deploy.Picture, error) { return s.picturesBy(ctx, s.texts.ofOne, id, principal) }
+	var out []deploy.Picture
+	var err error
+	if s.reads == nil {
+		out, err = one()
+	} else if err = ctx.Err(); err == nil {
+		out, err = s.reads.kept.picture(context.WithoutCancel(ctx), s.reads.db, principal+"\x00"+id, one)
+	}
+	if err == nil && len(out) == 0 {
+		err = errNoSession(id)
+	}
+	return out, err
+}
+
+func (s *Store) picturesBy(ctx context.Context, query string, args ...any) ([]deploy.Picture, error) {
 	rows := make([]pictureRow, 0, 8)
-	scan := func(r *sql.Rows) error {
+	err := s.read(ctx, func(r *sql.Rows) error {
 		rows = append(rows, pictureRow{})
 		return rows[len(rows)-1].scan(r)
-	}
-	var err error
-	switch {
-	case id == "":
-		err = s.read(ctx, scan, s.texts.ofAll, principal, limit)
-	case !plain(id):
-		err = errNoSession(id)
-	default:
-		err = s.read(ctx, scan, s.texts.ofOne, id, principal)
-		if err == nil && len(rows) == 0 {
-			err = errNoSession(id)
-		}
-	}
+	}, query, args...)
 	if err != nil {
 		return nil, err
 	}

@@ -16,6 +16,7 @@ type reader struct {
 
 	mu    sync.Mutex
 	texts map[string]*sql.Stmt
+	kept  kept
 }
 
 func newReader(db *sql.DB) *reader { return &reader{db: db, texts: map[string]*sql.Stmt{}} }
@@ -39,6 +40,9 @@ func (r *reader) close() error {
 	if r == nil {
 		return nil
 	}
+	r.kept.mu.Lock()
+	r.kept.drop()
+	r.kept.mu.Unlock()
 	return r.db.Close() // its statements end with it
 }
 

@@ -52,13 +52,14 @@ func (f folder) open(ctx context.Context) (*sql.DB, error) {
 	return db, nil
 }
 
-// reader has a connection a core: its reads wait for nobody.
+// reader has a connection a core, since its reads wait for nobody, and one that is asked
+// whether anybody wrote.
 func (f folder) reader() (*reader, error) {
 	db, err := sql.Open("sqlite", dsn(databaseIn(f.dir), "query_only(ON)", "cache_size(-2048)"))
 	if err != nil {
 		return nil, fmt.Errorf("the database: %w", err)
 	}
-	most := min(max(2, runtime.GOMAXPROCS(0)), 8)
+	most := min(max(2, runtime.GOMAXPROCS(0)), 8) + 1
 	db.SetMaxOpenConns(most)
 	db.SetMaxIdleConns(most)
 	db.SetConnMaxIdleTime(time.Minute)
