@@ -82,14 +82,50 @@ func (c *call) End(outcome string, failed bool) {
 		c.stageSpan.SetStatus(codes.Error, outcome)
 	}
 	c.endStage()
-	c.span.SetAttributes(attribute.String(attrOutcome, outcome))
-	attrs := []attribute.KeyValue{attribute.String(attrMethod, methodCall), attribute.String(attrTool, c.tool)}
 	if failed {
-		c.span.SetAttributes(attribute.String(attrErrorType, toolError))
+		c.span.SetAttributes(attribute.String(attrOutcome, outcome), attribute.String(attrErrorType, toolError))
 		c.span.SetStatus(codes.Error, outcome)
-		attrs = append(attrs, attribute.String(attrErrorType, toolError))
+	} else {
+		c.span.SetAttributes(attribute.String(attrOutcome, outcome))
 	}
 	c.span.End()
-	c.t.took.Record(c.ctx, time.Since(c.began).Seconds(), metric.WithAttributes(attrs...))
-	c.t.calls.Add(c.ctx, 1, metric.WithAttributes(attribute.String("tool", c.tool), attribute.String("outcome", outcome)))
+	series := c.t.seriesOf(ending{tool: c.tool, outcome: outcome, failed: failed})
+	c.t.took.Record(c.ctx, time.Since(c.began).Seconds(), series.took)
+	c.t.calls.Add(c.ctx, 1, series.calls)
+}
+
+// ending is what the series of a call are told apart by; all of its words are bounded.
+type ending struct {
+	tool, outcome string
+	failed        bool
+}
+
+// series are the options that name the series of calls that end alike: to make them takes
+// longer than to count.
+type series struct {
+	took  metric.RecordOption
+	calls metric.AddOption
+}
+
+// manySeries bounds those that are remembered.
+const manySeries = 256
+
+func (t *Telemetry) seriesOf(e ending) series {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if s, ok := t.series[e]; ok {
+		return s
+	}
+	attrs := []attribute.KeyValue{attribute.String(attrMethod, methodCall), attribute.String(attrTool, e.tool)}
+	if e.failed {
+		attrs = append(attrs, attribute.String(attrErrorType, toolError))
+	}
+	s := series{
+		took:  metric.WithAttributeSet(attribute.NewSet(attrs...)),
+		calls: metric.WithAttributeSet(attribute.NewSet(attribute.String("tool", e.tool), attribute.String("outcome", e.outcome))),
+	}
+	if len(t.series) < manySeries {
+		t.series[e] = s
+	}
+	return s
 }
