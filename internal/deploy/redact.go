@@ -76,6 +76,12 @@ func (r *Redactor) Add(secret string) {
 	if len(secret) < minSecret {
 		return
 	}
+	r.mu.RLock() // most are known already, and nobody who redacts need wait for that
+	known := r.known[secret]
+	r.mu.RUnlock()
+	if known {
+		return
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.known[secret] {

@@ -44,8 +44,8 @@ func (s *Service) Status(ctx context.Context, c Caller, req StatusRequest) (*Sta
 func (s *Service) upToDate(ctx context.Context, p *Picture, look bool) (*Picture, error) {
 	s.learn(p.Accounts)
 	again := false
-	if acct := p.account(); look && acct != nil && acct.Target == s.cfg.Cloud.Target() && acct.State == AccountCurrent &&
-		!s.clock.since(time.Now().Add(-clockFresh)) {
+	acct := p.account()
+	if look && acct != nil && acct.Target == s.cfg.Cloud.Target() && acct.State == AccountCurrent && s.clockDue() {
 		s.askClock(ctx)
 		again = true
 	}

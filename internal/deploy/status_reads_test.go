@@ -32,7 +32,8 @@ func (w *world) counted(s *deploy.Service, req deploy.StatusRequest) (ops []stri
 func TestAStatusReadsTheStoreOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		s := w.service()
+		w.loopback = false // a sandbox's clock, which is put forward at will, is asked each time
+		s := w.service(func(c *deploy.Config) { c.TermsAccepted = true })
 		once := func(what string, req deploy.StatusRequest) {
 			t.Helper()
 			if ops, asks, fetches := w.counted(s, req); !slices.Equal(ops, []string{"Pictures"}) || asks != 0 || fetches != 0 {
@@ -59,7 +60,7 @@ func TestAStatusReadsTheStoreOnce(t *testing.T) {
 		}
 		once("polled after the probe", req)
 
-		time.Sleep(61 * time.Minute)
+		time.Sleep(2 * time.Hour)
 		w.counted(s, req) // ends it
 		for range 3 {
 			once("over", req)
@@ -69,6 +70,11 @@ func TestAStatusReadsTheStoreOnce(t *testing.T) {
 		}
 		w.counted(s, deploy.StatusRequest{}) // the clock
 		once("a crowd", deploy.StatusRequest{})
+
+		w.set(func() { w.loopback = true })
+		if ops, asks, _ := w.counted(s, deploy.StatusRequest{}); asks != 1 || !slices.Equal(ops, []string{"Pictures", "Pictures"}) {
+			t.Errorf("in a sandbox: %q, %d questions", ops, asks)
+		}
 	})
 }
 
