@@ -14,7 +14,7 @@ const (
 	lifecycles  = 30_000
 	polled      = 1_000  // stored sessions that are asked for
 	remembered  = 10_000 // protocol sessions of which the heap is measured: so many that noise is small
-	pollers     = 32     // connections of the client
+	pollers     = 16     // connections of the client; two cores serve no more at once sooner
 	pollFor     = 4 * time.Second
 	idleTTL     = 5 * time.Second // of a protocol session, where its end is waited for
 	longTTL     = time.Hour       // of one, where it must not end meanwhile

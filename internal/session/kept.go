@@ -93,6 +93,7 @@ func (k *kept) picture(ctx context.Context, db *sql.DB, key string, read func() 
 
 // copied shares no list with p: who gets a picture may sort and shorten it.
 func copied(p deploy.Picture) deploy.Picture {
-	p.Accounts, p.Deployments, p.Steps = slices.Clone(p.Accounts), slices.Clone(p.Deployments), slices.Clone(p.Steps)
+	p.Accounts, p.Deployments = slices.Clone(p.Accounts), slices.Clone(p.Deployments)
+	p.Steps, p.Foreign = slices.Clone(p.Steps), slices.Clone(p.Foreign)
 	return p
 }

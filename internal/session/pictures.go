@@ -20,9 +20,10 @@ const (
 	ofDeployment
 	ofStep
 	ofClaim
+	ofForeign
 )
 
-// The five tables in columns that all of them share: kind, texts, numbers, bytes. Which
+// The six tables in columns that all of them share: kind, texts, numbers, bytes. Which
 // sessions is a condition on their id, an operator and a query. Accounts come first:
 // PostgreSQL takes the types of columns from there.
 const (
@@ -50,6 +51,10 @@ SELECT %[2]d, session_id, id, principal, account_id, kind, state, what, bundle_i
 SELECT %[2]d, session_id, id, account_id, principal, state, message, digest, browser, decided_by, channel, evidence,
 	added, asked_at, expires_at, decided_at, NULL, NULL, NULL
 	FROM claims WHERE session_id %[1]s`
+	pictureForeign = `
+SELECT %[2]d, session_id, worker, version_id, target, account_id, NULL, NULL, NULL, NULL, NULL, NULL,
+	seen_at, NULL, NULL, NULL, NULL, NULL, NULL
+	FROM foreign_changes WHERE session_id %[1]s`
 )
 
 // Which sessions: one, or the newest of a principal. Every part looks again whose they
@@ -62,7 +67,7 @@ const (
 // pictures is the text of one query for all that is on record of some sessions.
 func pictures(which string) string {
 	var of []string
-	for kind, text := range []string{pictureAccounts, pictureSessions, pictureDeployments, pictureSteps, pictureClaims} {
+	for kind, text := range []string{pictureAccounts, pictureSessions, pictureDeployments, pictureSteps, pictureClaims, pictureForeign} {
 		of = append(of, fmt.Sprintf(text, which, kind))
 	}
 	return strings.Join(of, "\nUNION ALL")
@@ -138,10 +143,10 @@ func (s *Store) picturesBy(ctx context.Context, query string, args ...any) ([]de
 
 // paint puts rows together, in the orders that a Picture promises.
 func (s *Store) paint(rows []pictureRow) ([]deploy.Picture, error) {
-	// By when they were added, then by their first time and their name, as the lists of one
+	// By when they were added, then by their first time and their names, as the lists of one
 	// table are ordered.
 	slices.SortFunc(rows, func(a, b pictureRow) int {
-		return cmp.Or(cmp.Compare(a.added, b.added), cmp.Compare(a.number(0), b.number(0)), cmp.Compare(a.text(0), b.text(0)))
+		return cmp.Or(cmp.Compare(a.added, b.added), cmp.Compare(a.number(0), b.number(0)), cmp.Compare(a.text(0), b.text(0)), cmp.Compare(a.text(1), b.text(1)))
 	})
 	var out []deploy.Picture
 	for i := range rows {
@@ -200,6 +205,10 @@ func (s *Store) add(p *deploy.Picture, r *pictureRow) error {
 			ID: r.text(0), SessionID: r.session, Principal: r.text(1), AccountID: r.text(2), Kind: deploy.StepKind(r.text(3)),
 			State: deploy.StepState(r.text(4)), What: r.text(5), BundleID: r.text(6), Digest: r.text(7), Ref: r.text(8), Note: r.text(9),
 			BegunAt: r.time(0), SettledAt: r.time(1), Fence: r.number(2),
+		})
+	case ofForeign:
+		p.Foreign = append(p.Foreign, deploy.ForeignChange{
+			SessionID: r.session, Worker: r.text(0), VersionID: r.text(1), Target: r.text(2), AccountID: r.text(3), SeenAt: moment(r.added),
 		})
 	case ofClaim: // the newest stays
 		p.Claim = &deploy.Claim{

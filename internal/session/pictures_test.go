@@ -1,6 +1,7 @@
 package session_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -39,6 +40,8 @@ func composed(t testing.TB, s *session.Store, sess deploy.Session) deploy.Pictur
 	if slices.ContainsFunc(steps, func(v deploy.Step) bool { return v.State != deploy.StepDone && v.State != deploy.StepFailed }) {
 		p.Steps = steps
 	}
+	p.Foreign, err = s.Foreign(ctx, sess.ID)
+	must(t, err)
 	p.Claim, err = s.Claim(ctx, sess.ID)
 	must(t, err)
 	if p.Claim != nil {
@@ -138,6 +141,12 @@ func TestPicturesAreNow(t *testing.T) {
 				return err
 			}},
 			{"another claim", func() error { return b.SaveClaim(ctx, claim("c_2")) }},
+			{"what is not ours", func() error {
+				f := deploy.ForeignChange{SessionID: "s_1", Target: "http://api", AccountID: "1", Worker: "one", VersionID: "v2", SeenAt: at(50)}
+				g := f
+				g.VersionID = "v1"
+				return errors.Join(b.SaveForeign(ctx, f), b.SaveForeign(ctx, g))
+			}},
 			{"an account that retires the first", func() error { return b.SaveAccount(ctx, second) }},
 			{"its end", func() error { return b.SaveAccount(ctx, over) }},
 			{"a newer session", func() error { return b.SaveSession(ctx, someSession("s_4", "me", 9)) }},
