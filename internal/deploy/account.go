@@ -53,7 +53,7 @@ func (r *run) makeAccount(ctx context.Context) error {
 		acct.CreatedAt = now.Add(acct.Skew).UTC()
 	}
 	s.learn([]Account{acct})
-	acct.ClaimURL = s.sealClaim(&acct)
+	s.sealClaim(&acct)
 	// The account exists now, whether or not the caller still waits for it.
 	if err := j.keepAccount(context.WithoutCancel(ctx), &acct); err != nil {
 		return errAccountUnknown(r.place.session.ID).Caused(err)

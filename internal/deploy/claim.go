@@ -45,6 +45,8 @@ type Claim struct {
 	Channel string
 	// Evidence says how its last state is known.
 	Evidence string
+	// Yes is what a yes has to be, fixed when it was asked for.
+	Yes YesRule
 }
 
 // The channels on which a human can be heard.

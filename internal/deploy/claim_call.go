@@ -198,6 +198,7 @@ func (s *Service) openClaim(ctx context.Context, sess Session, acct *Account, di
 		Message: cut(s.cfg.Redactor.Redact(message), maxMessage), Digest: digest,
 		AskedAt: now.UTC(), ExpiresAt: expires,
 	}
+	fresh.Yes = s.yesRule(s.humanLink(&fresh))
 	// Before it is on record: a claim that nobody can be asked about freezes the session.
 	if !SealedClaim(acct.ClaimURL) {
 		if _, err := s.pageURL(ctx, &fresh); err != nil {

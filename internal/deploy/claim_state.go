@@ -34,7 +34,7 @@ func (s *Service) DecideClaimBy(ctx context.Context, claimID string, approve boo
 		return nil, err
 	}
 	if approve {
-		if err := s.mayApprove(sess, who); err != nil {
+		if err := s.mayApprove(claim.Yes, sess.Owner(), who); err != nil {
 			return nil, err
 		}
 	}
@@ -44,17 +44,6 @@ func (s *Service) DecideClaimBy(ctx context.Context, claimID string, approve boo
 		return err
 	})
 	return view, err
-}
-
-// mayApprove holds a yes to the channels that count and to four eyes.
-func (s *Service) mayApprove(sess *Session, who Human) error {
-	if s.cfg.Channels != nil && !slices.Contains(s.cfg.Channels, who.Channel) {
-		return Errorf(CodeNoApproval, "Decide in the console, as its operator set it up.", "a yes by %s does not count on this server", who.Channel)
-	}
-	if s.cfg.FourEyes && (who.Owner == "" || who.Owner == sess.Owner()) {
-		return Errorf(CodePolicyDenied, "Ask somebody else to decide.", "whoever owns the agent that asked can't approve it (four eyes)")
-	}
-	return nil
 }
 
 func (s *Service) decideClaim(ctx context.Context, id string, approve bool, who Human) (*ClaimView, error) {
@@ -71,7 +60,7 @@ func (s *Service) decideClaim(ctx context.Context, id string, approve bool, who 
 	}
 	to := ClaimRefused
 	if approve {
-		if SealedClaim(acct.ClaimURL) && who.Channel != ChannelSealed {
+		if SealedClaim(acct.ClaimURL) != (who.Channel == ChannelSealed) {
 			return nil, errSealed(sess.ID)
 		}
 		to = ClaimApproved

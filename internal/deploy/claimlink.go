@@ -108,20 +108,21 @@ func NewClaimFile(sess Session, acct Account, deps []Deployment, files map[strin
 	return f
 }
 
-// sealClaim gives what is kept of a fresh account's claim link: the link, or where there
-// are recipients, what only they can open. Where sealing fails nothing is kept: the
-// account works, and can't be claimed.
-func (s *Service) sealClaim(a *Account) Secret {
+// sealClaim puts what is kept of a fresh account's claim link in its place: the link, or
+// where there are recipients, what only they can open. Where sealing fails nothing is kept:
+// the account works, and can't be claimed.
+func (s *Service) sealClaim(a *Account) {
 	if s.cfg.Sealer == nil || a.ClaimURL.Empty() {
-		return a.ClaimURL
+		return
 	}
 	sealed, err := s.cfg.Sealer.SealClaim(ClaimLink{
 		URL: a.ClaimURL, SessionID: a.SessionID, AccountID: a.ID, AccountName: a.Name, Target: a.Target, ExpiresAt: a.ExpiresAt,
 	})
 	if err != nil || !SealedClaim(sealed) {
-		return ""
+		a.ClaimURL = ""
+		return
 	}
-	return sealed
+	a.ClaimURL, a.SealedTo = sealed, s.cfg.Sealer.Recipients()
 }
 
 // AdoptSealed records that the human whose key a session's claim link is sealed to has
@@ -138,9 +139,6 @@ func (s *Service) AdoptSealed(ctx context.Context, sessionID, digest string, who
 	}
 	sess := found[0]
 	who.Channel = ChannelSealed
-	if err := s.mayApprove(&sess, who); err != nil {
-		return err
-	}
 	return s.inTurn(ctx, sessionTurn(sess.ID), s.cfg.TurnWait, func(ctx context.Context, _ *Lease) error {
 		claim, err := s.sealedClaimOf(ctx, &sess, who)
 		if err != nil || claim.State.Given() {
@@ -148,6 +146,9 @@ func (s *Service) AdoptSealed(ctx context.Context, sessionID, digest string, who
 		}
 		if claim.Digest != digest {
 			return Errorf(CodeSessionClosed, "Run `mcp-server claim` again and look at what is there now.", "what is on the account is not what was shown any more")
+		}
+		if err := s.mayApprove(claim.Yes, sess.Owner(), who); err != nil {
+			return err
 		}
 		if _, err := s.decideClaim(ctx, claim.ID, true, who); err != nil {
 			return err

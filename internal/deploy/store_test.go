@@ -368,15 +368,15 @@ func (m *memStore) Approvals(ctx context.Context, state deploy.ApprovalState, li
 	return out, nil
 }
 
-func (m *memStore) DecideApproval(ctx context.Context, id string, from, to deploy.ApprovalState, by string, at time.Time) (bool, error) {
+func (m *memStore) MoveApproval(ctx context.Context, v deploy.ApprovalMove) (bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := m.begin(ctx, "DecideApproval"); err != nil {
+	if err := m.begin(ctx, "MoveApproval"); err != nil {
 		return false, err
 	}
 	for i := range m.approvals {
-		if a := &m.approvals[i]; a.ID == id && a.State == from {
-			a.State, a.By, a.DecidedAt = to, by, at
+		if a := &m.approvals[i]; a.ID == v.ID && a.State == v.From {
+			a.State, a.By, a.Channel, a.ByOwner, a.DecidedAt = v.To, v.By, v.Channel, v.Owner, v.At
 			return true, nil
 		}
 	}

@@ -28,29 +28,36 @@ func (s *Store) SaveClaim(ctx context.Context, c deploy.Claim) error {
 	if _, err := s.use(ctx); err != nil {
 		return err
 	}
+	yes, err := toJSON(c.Yes)
+	if err != nil {
+		return s.failed(err)
+	}
 	token := s.seal.seal([]byte(c.PageToken.Reveal()), place("claims", "page_token", c.ID))
-	_, err := s.exec(ctx, `INSERT INTO claims (id, session_id, account_id, principal, page_hash, page_token, state, message, digest,
-			asked_at, expires_at, decided_at, browser, decided_by, channel, evidence, added)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
-			(SELECT COALESCE(MAX(added), 0) + 1 FROM claims WHERE session_id = $17))`,
+	_, err = s.exec(ctx, `INSERT INTO claims (id, session_id, account_id, principal, page_hash, page_token, state, message, digest,
+			asked_at, expires_at, decided_at, browser, decided_by, channel, evidence, yes, added)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,
+			(SELECT COALESCE(MAX(added), 0) + 1 FROM claims WHERE session_id = $18))`,
 		c.ID, c.SessionID, c.AccountID, c.Principal, hash(c.PageToken.Reveal()), token, string(c.State), clean(c.Message), c.Digest,
-		millis(c.AskedAt), millis(c.ExpiresAt), millis(c.DecidedAt), c.Browser, c.DecidedBy, c.Channel, c.Evidence, c.SessionID)
+		millis(c.AskedAt), millis(c.ExpiresAt), millis(c.DecidedAt), c.Browser, c.DecidedBy, c.Channel, c.Evidence, yes, c.SessionID)
 	return err
 }
 
 const claimColumns = `SELECT id, session_id, account_id, principal, page_token, state, message, digest, asked_at, expires_at, decided_at, browser,
-		decided_by, channel, evidence FROM claims `
+		decided_by, channel, evidence, yes FROM claims `
 
 func (s *Store) claims(ctx context.Context, query string, args ...any) ([]deploy.Claim, error) {
 	var found []deploy.Claim
 	err := s.query(ctx, func(r *sql.Rows) error {
 		var c deploy.Claim
 		var token []byte
-		var state string
+		var state, yes string
 		var asked, expires, decided int64
 		err := r.Scan(&c.ID, &c.SessionID, &c.AccountID, &c.Principal, &token, &state, &c.Message, &c.Digest, &asked, &expires, &decided, &c.Browser,
-			&c.DecidedBy, &c.Channel, &c.Evidence)
+			&c.DecidedBy, &c.Channel, &c.Evidence, &yes)
 		if err != nil {
+			return err
+		}
+		if err := json.Unmarshal([]byte(yes), &c.Yes); err != nil {
 			return err
 		}
 		plain, err := s.seal.open(token, place("claims", "page_token", c.ID))
