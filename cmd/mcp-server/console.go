@@ -16,31 +16,21 @@ import (
 	"github.com/hourglass-mcp/hourglass/internal/web"
 )
 
-// consoleOptions are how humans decide behind a login.
-type consoleOptions struct {
-	approval string // console or passkey
-	fourEyes bool
-	issuer   string // a file
-}
+// consoleOptions are those of the console that this process serves.
+type consoleOptions struct{ issuer string } // a file
 
-// openConsole makes the console, and has the Service ask humans there and hold their yes
-// to it. The attended page is not served then: an agent would get an address that
-// decides without a login.
-func (h *house) openConsole(o *consoleOptions, p process, cfg *deploy.Config) error {
-	issuer, err := consoleIssuer(o.issuer, p)
+// openConsole makes the console, and has the Service ask humans there. The attended page
+// is not served then: an agent would get an address that decides without a login.
+func (h *house) openConsole(o *options, p process, cfg *deploy.Config) error {
+	issuer, err := consoleIssuer(o.console.issuer, p)
 	if err != nil {
 		return refuse(err)
 	}
-	passkeys := o.approval == deploy.ChannelPasskey
-	h.console, err = web.NewConsole(web.ConsoleConfig{Passkeys: passkeys, OIDC: issuer, Logger: h.log, Redactor: h.redactor})
+	h.console, err = web.NewConsole(web.ConsoleConfig{Passkeys: o.Approval == approvalPasskey, OIDC: issuer, Logger: h.log, Redactor: h.redactor})
 	if err != nil {
 		return refuse(err)
 	}
-	cfg.Pages, cfg.ClaimLink, cfg.FourEyes = h.console, h.console.ClaimURL, o.fourEyes
-	cfg.Channels = []string{deploy.ChannelPasskey}
-	if !passkeys {
-		cfg.Channels = append(cfg.Channels, deploy.ChannelConsole)
-	}
+	cfg.Pages, cfg.ClaimLink, cfg.ApprovalLink = h.console, h.console.ClaimURL, h.console.ApprovalURL
 	return nil
 }
 

@@ -216,6 +216,9 @@ func (s *Service) decideApproval(ctx context.Context, id string, approve bool, w
 		if !now.Before(a.ExpiresAt) {
 			return nil, Errorf(CodeSessionExpired, "Ask the agent to make its call again.", "the asking %s is over", id)
 		}
+		if a.State != ApprovalWaiting {
+			return nil, errApprovalDecided(id)
+		}
 		if err := may(&a); err != nil {
 			return nil, err
 		}
@@ -230,7 +233,7 @@ func (s *Service) decideApproval(ctx context.Context, id string, approve bool, w
 			return nil, err
 		}
 		if !done {
-			return nil, Errorf(CodeSessionClosed, "Nothing more is needed.", "%s was decided already", id)
+			return nil, errApprovalDecided(id)
 		}
 		a.State, a.By, a.Channel, a.ByOwner, a.DecidedAt = to, who.Name, who.Channel, who.Owner, now.UTC()
 		return &a, s.notice(ctx, NoticeApproval, Event{
@@ -239,4 +242,8 @@ func (s *Service) decideApproval(ctx context.Context, id string, approve bool, w
 		})
 	}
 	return nil, Errorf(CodeSessionNotFound, "`mcp-server approvals` lists what waits.", "there is no approval %q", cut(id, 60))
+}
+
+func errApprovalDecided(id string) *Error {
+	return Errorf(CodeSessionClosed, "Nothing more is needed.", "%s was decided already", id)
 }

@@ -164,8 +164,38 @@ func (c *Console) URL(_ context.Context, claim *deploy.Claim) (string, error) {
 	return c.ClaimURL(claim.ID), nil
 }
 
+// ClaimURL is where a claim is decided, ApprovalURL where an act is.
+func (c *Console) ClaimURL(id string) string { return claimAt(c.Address(), id) }
+
+// ApprovalURL is where an act that a policy asks about is decided.
+func (c *Console) ApprovalURL(id string) string { return approvalAt(c.Address(), id) }
+
+func claimAt(console, id string) string    { return console + "/claims/" + id }
+func approvalAt(console, id string) string { return console + "/approvals/" + id }
+
+// Elsewhere is the console of another server on the same store, where humans decide about
+// what this process asks. It is a deploy.Pages.
+type Elsewhere struct{ console string }
+
+// NewElsewhere takes the console's address, as the other server prints it.
+func NewElsewhere(address string) (*Elsewhere, error) {
+	u, err := url.Parse(strings.TrimRight(address, "/"))
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || u.Path != PathConsole || u.RawQuery != "" || u.Fragment != "" {
+		return nil, fmt.Errorf("%q is not the address of a console: give the one that mcp-server http prints, https://…%s", address, PathConsole)
+	}
+	return &Elsewhere{u.String()}, nil
+}
+
+// URL implements deploy.Pages.
+func (e *Elsewhere) URL(_ context.Context, claim *deploy.Claim) (string, error) {
+	return e.ClaimURL(claim.ID), nil
+}
+
 // ClaimURL is where a claim is decided.
-func (c *Console) ClaimURL(id string) string { return c.Address() + "/claims/" + id }
+func (e *Elsewhere) ClaimURL(id string) string { return claimAt(e.console, id) }
+
+// ApprovalURL is where an act is decided.
+func (e *Elsewhere) ApprovalURL(id string) string { return approvalAt(e.console, id) }
 
 // routes are the pages. Every GET changes nothing, every POST wants a form of ours.
 func (c *Console) routes() http.Handler {

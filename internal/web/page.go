@@ -196,6 +196,8 @@ func (p *claimPages) fail(w http.ResponseWriter, err error) {
 		p.problem(w, http.StatusConflict, "Not decided yet", "Nobody has said yes on this page yet.")
 	case deploy.CodeSessionClosed:
 		p.problem(w, http.StatusForbidden, "Decided in another browser", "The yes was given in another browser; only that one is led on to Cloudflare.")
+	case deploy.CodeNoApproval, deploy.CodePolicyDenied:
+		p.problem(w, http.StatusForbidden, "Not decided here", e.Message+". "+e.Next)
 	case deploy.CodeSessionExpired:
 		p.problem(w, http.StatusGone, "Too late", "The account's hour is over, and with it everything on it.")
 	default:
