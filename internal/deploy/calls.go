@@ -206,7 +206,11 @@ type ClaimResult struct {
 	PageURL string
 	// Command is what the human runs instead of opening a page, where the claim link is
 	// sealed to their key.
-	Command  string
+	Command string
+	// Login: the page is behind a login, so it may be opened anywhere.
+	Login bool
+	// Custody says who can open the claim link: "sealed to KEY", or "attended".
+	Custody  string
 	Warnings []string
 	Next     NextStep
 }

@@ -289,8 +289,10 @@ func (m *memStore) MoveClaim(ctx context.Context, v deploy.ClaimMove) (bool, err
 			continue
 		}
 		c.State = v.To
-		c.Browser, c.DecidedBy = cmp.Or(v.Browser, c.Browser), cmp.Or(v.By, c.DecidedBy)
-		c.Channel, c.Evidence = cmp.Or(v.Channel, c.Channel), cmp.Or(v.Evidence, c.Evidence)
+		c.Browser, c.Evidence = cmp.Or(v.Browser, c.Browser), cmp.Or(v.Evidence, c.Evidence)
+		if c.DecidedBy == "" {
+			c.DecidedBy, c.Channel = v.By, cmp.Or(v.Channel, c.Channel)
+		}
 		if v.From == deploy.ClaimAwaiting {
 			c.DecidedAt = v.At
 		}

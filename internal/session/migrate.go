@@ -12,7 +12,7 @@ import (
 var migrations embed.FS
 
 // schemaVersion is the newest migration.
-const schemaVersion = 6
+const schemaVersion = 7
 
 var blob = regexp.MustCompile(`\bBLOB\b`)
 

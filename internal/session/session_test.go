@@ -207,7 +207,7 @@ func suite(t *testing.T, fresh func(t *testing.T) *session.Store) {
 		if must(t, err); none != nil {
 			t.Errorf("%v", none)
 		}
-		c := deploy.Claim{ID: "c_1", SessionID: "s_a", AccountID: "1", Principal: "me", PageToken: "PAGETOKEN", State: deploy.ClaimAwaiting, Message: "m", Digest: "d", AskedAt: at(1), ExpiresAt: at(2), Yes: strict}
+		c := deploy.Claim{ID: "c_1", SessionID: "s_a", AccountID: "1", Principal: "me", PageToken: "PAGETOKEN", State: deploy.ClaimAwaiting, Message: "m", Digest: "d", AskedAt: at(1), ExpiresAt: at(2), Yes: strict, Custody: "attended"}
 		must(t, s.SaveClaim(ctx, c))
 		for _, find := range []func() (*deploy.Claim, error){
 			func() (*deploy.Claim, error) { return s.Claim(ctx, "s_a") },
@@ -243,8 +243,8 @@ func suite(t *testing.T, fresh func(t *testing.T) *session.Store) {
 		if won != 1 || got.State == deploy.ClaimAwaiting || got.Browser == "" || !got.DecidedAt.Equal(at(3)) {
 			t.Errorf("%d won: %+v", won, got)
 		}
-		// A later move keeps what it does not say.
-		moved, err := s.MoveClaim(ctx, deploy.ClaimMove{ID: "c_1", From: got.State, To: deploy.ClaimAdopted, Evidence: "seen", At: at(9)})
+		// A later move keeps what it does not say, and who decided.
+		moved, err := s.MoveClaim(ctx, deploy.ClaimMove{ID: "c_1", From: got.State, To: deploy.ClaimAdopted, Evidence: "seen", By: "bob", Channel: deploy.ChannelCommand, At: at(9)})
 		must(t, err)
 		byID, err := s.ClaimByID(ctx, "c_1")
 		must(t, err)

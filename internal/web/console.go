@@ -43,6 +43,8 @@ type ConsoleService interface {
 	DecideClaimBy(ctx context.Context, claimID string, approve bool, who deploy.Human) (*deploy.ClaimView, error)
 	// ClaimLinkByID is Cloudflare's claim link, after a yes and only for that browser.
 	ClaimLinkByID(ctx context.Context, id, browser string) (deploy.Secret, error)
+	// ClaimFileByID is what the holder of a key needs, where the claim link is sealed to it.
+	ClaimFileByID(ctx context.Context, id string) (*deploy.ClaimFile, error)
 	Opened(ctx context.Context, claimID, by string) error
 	Adopted(ctx context.Context, claimID string, did bool, who deploy.Human) error
 	WaitingApprovals(ctx context.Context) ([]deploy.Approval, error)
@@ -118,7 +120,7 @@ func NewConsole(cfg ConsoleConfig) (*Console, error) {
 	if cfg.LookEvery <= 0 {
 		cfg.LookEvery = 2 * time.Second
 	}
-	pages, err := template.New("console").Parse(consoleHTML)
+	pages, err := template.New("console").Parse(estateHTML + consoleHTML)
 	if err != nil {
 		return nil, fmt.Errorf("web: the console's pages: %w", err)
 	}
@@ -215,6 +217,7 @@ func (c *Console) routes() http.Handler {
 	mux.HandleFunc("GET /console/claims/{id}", c.as("", c.claim))
 	mux.HandleFunc("POST /console/claims/{id}", c.as(deploy.ScopeApprove, c.decideClaim))
 	mux.HandleFunc("GET /console/claims/{id}/go", c.as(deploy.ScopeApprove, c.goOn))
+	mux.HandleFunc("GET /console/claims/{id}/file", c.as(deploy.ScopeApprove, c.claimFile))
 	mux.HandleFunc("POST /console/claims/{id}/outcome", c.as(deploy.ScopeApprove, c.outcome))
 	mux.HandleFunc("GET /console/approvals/{id}", c.as("", c.approval))
 	mux.HandleFunc("POST /console/approvals/{id}", c.as(deploy.ScopeApprove, c.decideApproval))

@@ -13,6 +13,7 @@ import (
 type board struct {
 	mu       sync.Mutex
 	view     deploy.ClaimView
+	deps     []deploy.Deployment
 	approval deploy.Approval
 	fourEyes bool
 	channels []string
@@ -27,7 +28,11 @@ type board struct {
 func newBoard() *board {
 	view := newClaims().view
 	view.Session.Principal, view.Session.Labels = "ci-bot", map[string]string{"owner": "bob", "team": "web"}
-	return &board{view: view, link: claimURL, approval: deploy.Approval{
+	var deps []deploy.Deployment
+	for _, d := range view.Estate.Deployments {
+		deps = append(deps, deploy.Deployment{Worker: d.Worker, URL: d.URL, Digest: d.Digest, VersionID: d.VersionID, CreatedAt: d.CreatedAt, Serving: d.Serving})
+	}
+	return &board{view: view, deps: deps, link: claimURL, approval: deploy.Approval{
 		ID: "ap_1", Principal: "ci-bot", Act: deploy.ActDeploy, Worker: "shop", Digest: "digest-of-act", State: deploy.ApprovalWaiting,
 		Labels: map[string]string{"owner": "bob"}, Reasons: []deploy.Reason{{Rule: "prod-asks", Verdict: deploy.Ask, Message: "production asks"}},
 		ExpiresAt: time.Now().Add(time.Hour),
@@ -42,7 +47,7 @@ func (d *board) Overview(_ context.Context, f deploy.SessionFilter) ([]deploy.Se
 	}
 	claim := d.view.Claim
 	return []deploy.SessionView{{
-		Session: d.view.Session, Account: &d.view.Account, Phase: deploy.PhaseLive, Left: d.view.Left, Deployments: d.view.Deployments,
+		Session: d.view.Session, Account: &d.view.Account, Phase: deploy.PhaseLive, Left: d.view.Left, Deployments: d.deps,
 		Claim: &claim, ClaimState: d.view.State,
 	}}, nil
 }
@@ -102,6 +107,15 @@ func (d *board) ClaimLinkByID(_ context.Context, _, browser string) (deploy.Secr
 		return "", deploy.Errorf(deploy.CodeSessionClosed, "Other browser.", "another browser approved this")
 	}
 	return d.link, nil
+}
+
+func (d *board) ClaimFileByID(_ context.Context, id string) (*deploy.ClaimFile, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if id != d.view.Claim.ID || !d.view.Sealed {
+		return nil, deploy.Errorf(deploy.CodeNoApproval, "Decide on the page.", "the claim link is not sealed")
+	}
+	return deploy.NewClaimFile(d.view.Session, d.view.Account, d.view.Claim.Digest, d.view.Estate), nil
 }
 
 func (d *board) Opened(context.Context, string, string) error {

@@ -1,6 +1,8 @@
 -- +goose Up
 -- What a yes has to be, kept with what was asked, as JSON; and on which channel an act was decided, and by whose human.
 ALTER TABLE claims ADD COLUMN yes TEXT NOT NULL DEFAULT '{}';
+-- Who can open the claim link, in words.
+ALTER TABLE claims ADD COLUMN custody TEXT NOT NULL DEFAULT '';
 ALTER TABLE approvals ADD COLUMN yes TEXT NOT NULL DEFAULT '{}';
 ALTER TABLE approvals ADD COLUMN channel TEXT NOT NULL DEFAULT '';
 ALTER TABLE approvals ADD COLUMN owner TEXT NOT NULL DEFAULT '';
@@ -13,4 +15,5 @@ ALTER TABLE accounts DROP COLUMN sealed_to;
 ALTER TABLE approvals DROP COLUMN owner;
 ALTER TABLE approvals DROP COLUMN channel;
 ALTER TABLE approvals DROP COLUMN yes;
+ALTER TABLE claims DROP COLUMN custody;
 ALTER TABLE claims DROP COLUMN yes;
