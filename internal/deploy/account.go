@@ -112,9 +112,11 @@ func (s *Service) termsAccepted(ctx context.Context, c Caller) error {
 	if err != nil || ok {
 		return err
 	}
-	return Errorf(CodeTermsNeeded,
-		"Ask the user to run `mcp-server setup` in their own terminal, or to start the server with --accept-terms. Only a human can accept the terms.",
-		"no human has accepted Cloudflare's terms on this machine yet. %s", termsText)
+	next := "Ask the user to run `mcp-server setup` in their own terminal, or to start the server with --accept-terms. Only a human can accept the terms."
+	if c.Door == DoorHTTP { // setup would accept them for another machine's user
+		next = "Tell the user: a client that can show forms is asked for a yes; else this server's operator accepts the terms with --accept-terms. Only a human can accept them."
+	}
+	return Errorf(CodeTermsNeeded, next, "no human has accepted Cloudflare's terms for this caller yet. %s", termsText)
 }
 
 // noteAccountLost says what a lost creation means.
