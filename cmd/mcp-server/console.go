@@ -103,6 +103,10 @@ func (c *consoleLoginCmd) Run(ctx context.Context, o *options, p process) error 
 	if !ok {
 		return errors.Join(errors.New("this store keeps no logins"), h.close())
 	}
+	err = h.service.NoteAccess(ctx, deploy.Access{Kind: deploy.NoticeLoginLink, User: who, How: deploy.AccessLink, By: operator().Principal})
+	if err != nil { // a link that can't be recorded is not printed
+		return errors.Join(err, h.close())
+	}
 	link, err := web.NewLoginLink(ctx, logins, strings.TrimRight(c.PublicURL, "/")+web.PathConsole, who, time.Now())
 	if err = errors.Join(err, h.close()); err != nil {
 		return err

@@ -51,6 +51,9 @@ type ConsoleService interface {
 	DecideApprovalBy(ctx context.Context, id string, approve bool, digest string, who deploy.Human) (*deploy.Approval, error)
 	Revoke(ctx context.Context, operator deploy.Caller, f deploy.SessionFilter, reason string) ([]deploy.RevokeResult, error)
 	SetFreeze(ctx context.Context, frozen bool, by, reason string) error
+	// NoteAccess puts a login, a passkey or a try in vain on record; a login that can't be
+	// recorded is none.
+	NoteAccess(ctx context.Context, a deploy.Access) error
 	Frozen(ctx context.Context) (*deploy.Freeze, error)
 	// WorkerLogs is what is kept of what a session's Workers said.
 	WorkerLogs(ctx context.Context, sessionID string) (*deploy.WorkerLogs, error)
@@ -95,6 +98,7 @@ type Console struct {
 	pages   *template.Template
 	oidc    *oidcLogin // nil: there is none
 	streams chan struct{}
+	vain    vain
 
 	mu      sync.Mutex
 	base    *url.URL // nil until it is bound

@@ -23,6 +23,8 @@ type board struct {
 	frozen   *deploy.Freeze
 	link     deploy.Secret
 	logs     deploy.WorkerLogs
+	access   []deploy.Access
+	unnoted  error // what NoteAccess fails with
 }
 
 func newBoard() *board {
@@ -180,6 +182,15 @@ func (d *board) SetFreeze(_ context.Context, frozen bool, by, reason string) err
 		d.frozen = &deploy.Freeze{By: by, Reason: reason, At: time.Now()}
 	}
 	return nil
+}
+
+func (d *board) NoteAccess(_ context.Context, a deploy.Access) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.unnoted == nil {
+		d.access = append(d.access, a)
+	}
+	return d.unnoted
 }
 
 func (d *board) Frozen(context.Context) (*deploy.Freeze, error) {
