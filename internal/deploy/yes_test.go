@@ -187,3 +187,65 @@ func TestTheHumansWay(t *testing.T) {
 		}
 	})
 }
+
+// TestASealedYes: who opens a sealed claim decides, under every rule, since no server can
+// stop them; but for an owner that is known to be the agent's. Nobody else says yes to it,
+// and nobody passes for a holder of a key where nothing is sealed.
+func TestASealedYes(t *testing.T) {
+	for rule, r := range rules() {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			s := w.service(r.set, func(c *deploy.Config) { c.Sealer = sealer{} })
+			elsewhere := w.service() // as the command runs: without the server's flags
+			if _, err := s.Deploy(t.Context(), olafs(), worker("200 x")); err != nil {
+				t.Fatal(err)
+			}
+			claimOf(t, w, s)
+			c := w.claim()
+			for name, human := range humans() {
+				if _, err := elsewhere.DecideClaimBy(t.Context(), c.ID, true, human); err == nil {
+					t.Errorf("%s: a yes by %s counted", rule, name)
+				}
+			}
+			refused(t, elsewhere.AdoptSealed(t.Context(), c.SessionID, strings.Repeat("0", 64), deploy.Human{Name: "ann"}), deploy.CodeSessionClosed)
+			err := elsewhere.AdoptSealed(t.Context(), c.SessionID, c.Digest, deploy.Human{Name: "olaf", Owner: "olaf"})
+			if four := strings.Contains(rule, "four eyes"); four {
+				refused(t, err, deploy.CodePolicyDenied)
+				err = elsewhere.AdoptSealed(t.Context(), c.SessionID, c.Digest, deploy.Human{Name: "ann"})
+			}
+			if got := w.claim(); err != nil || got.State != deploy.ClaimOpened || got.Channel != deploy.ChannelSealed || !strings.Contains(got.Evidence, "key") {
+				t.Errorf("%s: %+v, %v", rule, got, err)
+			}
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		s := w.service(rules()["passkey"].set)
+		asked(t, w, s)
+		c := w.claim()
+		refused(t, s.AdoptSealed(t.Context(), c.SessionID, c.Digest, deploy.Human{Name: "x"}), deploy.CodeNoApproval)
+		_, err := s.DecideClaimBy(t.Context(), c.ID, true, deploy.Human{Name: "x", Channel: deploy.ChannelSealed})
+		refused(t, err, deploy.CodeNoApproval)
+		if w.claim().State != deploy.ClaimAwaiting {
+			t.Error("it counted")
+		}
+	})
+}
+
+// TestTermsOverHTTP: who calls from elsewhere is not sent to a command of this machine.
+func TestTermsOverHTTP(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.loopback = false
+		s := w.service()
+		for door, want := range map[string]string{deploy.DoorHTTP: "operator", deploy.DoorStdio: "mcp-server setup"} {
+			c := me
+			c.Door = door
+			_, err := s.Deploy(t.Context(), c, worker("200 x"))
+			e := refused(t, err, deploy.CodeTermsNeeded)
+			if !strings.Contains(e.Next, want) || strings.Contains(e.Next+e.Message, "this machine") || door == deploy.DoorHTTP && strings.Contains(e.Next, "terminal") {
+				t.Errorf("%s: %s %s", door, e.Message, e.Next)
+			}
+		}
+	})
+}
