@@ -138,6 +138,9 @@ func TestTheWholeMachine(t *testing.T) {
 				if err != nil || len(on) != 1 || on[0] != fmt.Sprintf("%s %s", before.State, after.State) {
 					t.Fatalf("%q, then %s: on record %v, %v", path, name, on, err)
 				}
+				if heard := decidedTo(g); before.State == deploy.ClaimAwaiting && (len(heard) != 1 || heard[0] != string(after.State)) || before.State != deploy.ClaimAwaiting && len(heard) != 0 {
+					t.Errorf("%q, then %s: people elsewhere were told %v", path, name, heard)
+				}
 				saidWhat(t, path+"; "+name, name, data[0], &after)
 			})
 		}
@@ -150,6 +153,17 @@ func TestTheWholeMachine(t *testing.T) {
 			t.Errorf("%s was never reached", state)
 		}
 	}
+}
+
+// decidedTo are the decisions that people elsewhere were told of.
+func decidedTo(g *guards) (out []string) {
+	for _, n := range g.notices {
+		if n.Type == deploy.NoticeClaimDecided {
+			state, _ := n.Data["state"].(string)
+			out = append(out, state)
+		}
+	}
+	return out
 }
 
 // saidWhat: what the record of a transition says.
@@ -213,3 +227,31 @@ const someKey = "age1qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqe"
 
 func (keySealer) SealClaim(deploy.ClaimLink) (deploy.Secret, error) { return sealedText, nil }
 func (keySealer) Recipients() []string                              { return []string{someKey} }
+
+// TestALapsedClaimIsSaid to the agent that looks: nobody has to guess why it is over.
+func TestALapsedClaimIsSaid(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		s := w.service()
+		token, res := asked(t, w, s)
+		time.Sleep(61 * time.Minute) // nobody swept yet
+		st, err := s.Status(t.Context(), me, deploy.StatusRequest{SessionID: res.SessionID})
+		if err != nil || st.Sessions[0].Claim != "lapsed" || !strings.Contains(st.Next.Do, "lapsed: nobody decided in time") || st.Sessions[0].Custody != "attended" {
+			t.Errorf("%+v %v", st, err)
+		}
+		_, err = s.DecideClaim(t.Context(), token, true, "chrome")
+		refused(t, err, deploy.CodeSessionExpired)
+	})
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		s := w.service()
+		token, res := asked(t, w, s)
+		if _, err := s.DecideClaim(t.Context(), token, false, ""); err != nil {
+			t.Fatal(err)
+		}
+		st, err := s.Status(t.Context(), me, deploy.StatusRequest{SessionID: res.SessionID})
+		if err != nil || st.Sessions[0].Claim != "refused" || !strings.Contains(st.Next.Do, "said no") {
+			t.Errorf("%+v %v", st, err)
+		}
+	})
+}

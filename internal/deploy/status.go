@@ -112,7 +112,7 @@ func (s *Service) sessionStatus(ctx context.Context, sess Session, look bool) (*
 		return nil, err
 	}
 	if claim != nil && claim.AccountID == acct.ID {
-		st.Claim = string(claim.StateAt(now))
+		st.Claim, st.Custody = string(claim.StateAt(now)), claim.Custody
 	}
 	st.Warnings = append(endWarnings(st.Phase, st.MinutesLeft), foreign...)
 	st.Next = statusNext(st)
@@ -186,10 +186,15 @@ func statusNext(st *SessionStatus) NextStep {
 		return NextStep{Do: "The user approved keeping the account; it is theirs once they finish at Cloudflare. Deploy elsewhere with fresh: true.", Tool: "deploy_temporary", Args: map[string]any{"session_id": st.SessionID, "fresh": true}}
 	case st.Phase == PhaseClosed || st.Phase == PhaseExpired:
 		next := NextStep{Do: "This account is over. To put it live again, on a new account and URL, deploy again.", Tool: "deploy_temporary", Args: map[string]any{}}
+		if st.Claim == string(ClaimLapsed) {
+			next.Do = "The request to keep this account lapsed: nobody decided in time, or it was not finished at Cloudflare. Tell the user. To put it live again, on a new account and URL, deploy again."
+		}
 		if len(st.Deployments) > 0 {
 			next.Args["bundle_id"] = st.Deployments[0].BundleID
 		}
 		return next
+	case st.Claim == string(ClaimRefused):
+		return NextStep{Do: "The user said no to keeping this account: it ends at its time. Deploy changes into the same session; ask again only if the user wants it.", Tool: "deploy_temporary", Args: args}
 	case st.Phase == PhaseExpiring:
 		return NextStep{Do: "Under ten minutes are left. If the user wants to keep this, call request_claim now.", Tool: "request_claim", Args: args}
 	case len(st.Deployments) == 0:
