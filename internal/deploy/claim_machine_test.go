@@ -112,7 +112,7 @@ func TestTheWholeMachine(t *testing.T) {
 				w, g := newWorld(t), &guards{}
 				s := w.guarded(g)
 				token, _ := asked(t, w, s)
-				for _, step := range strings.Split(path, "; ") {
+				for step := range strings.SplitSeq(path, "; ") {
 					if step != "" {
 						_ = actions()[step](t, w, s, token) // some are refused, which is what they are there for
 					}

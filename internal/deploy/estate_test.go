@@ -19,7 +19,8 @@ func (fullBundler) Bundle(ctx context.Context, src deploy.Source) (*deploy.Artif
 		return nil, err
 	}
 	a.Bindings = []deploy.Binding{
-		{"name": "CACHE", "type": "kv_namespace"}, {"name": "KEY", "type": "secret_text", "text": "the-value-of-the-secret"},
+		{"name": "CACHE", "type": "kv_namespace"},
+		{"name": "KEY", "type": "secret_text", "text": "the-value-of-the-secret"},
 		{"name": "PLAIN", "type": "plain_text", "text": "x"},
 	}
 	a.Resources = &deploy.Resources{

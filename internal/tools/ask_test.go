@@ -273,19 +273,22 @@ func TestTheHumanMayBeElsewhere(t *testing.T) {
 			func(r *deploy.ClaimResult) {
 				r.PageURL, r.Command, r.Custody = "", "mcp-server claim s_1", "sealed to age1abc…xyz"
 			},
-			[]string{"run `mcp-server claim s_1` in your own terminal", "sealed to age1abc…xyz"}, []string{"http"},
+			[]string{"run `mcp-server claim s_1` in your own terminal", "sealed to age1abc…xyz"},
+			[]string{"http"},
 		},
 		"sealed, behind a login": {
 			func(r *deploy.ClaimResult) {
 				r.PageURL, r.Command, r.Custody, r.Login = "", "mcp-server claim s_1", "sealed to age1abc…xyz", true
 			},
-			[]string{"download the claim file in this server's console", "mcp-server claim FILE", "sealed to age1abc…xyz"}, []string{"http", "claim s_1"},
+			[]string{"download the claim file in this server's console", "mcp-server claim FILE", "sealed to age1abc…xyz"},
+			[]string{"http", "claim s_1"},
 		},
 		"sealed, approved": {
 			func(r *deploy.ClaimResult) {
 				r.Claim, r.PageURL, r.Command = deploy.ClaimOpened, "", "mcp-server claim s_1"
 			},
-			[]string{"run `mcp-server claim s_1` in your own terminal again"}, []string{"page", "http"},
+			[]string{"run `mcp-server claim s_1` in your own terminal again"},
+			[]string{"page", "http"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
