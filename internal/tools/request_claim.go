@@ -103,7 +103,7 @@ func (c *call) tellUser(ctx context.Context, res *deploy.ClaimResult) (string, e
 // it: what is sealed is decided on no page.
 func sealedWay(res *deploy.ClaimResult) string {
 	if res.Login {
-		return "download the claim file in this server's console, under the claim of session " + res.SessionID + ", and run `mcp-server claim FILE` in your own terminal"
+		return "run `" + res.Command + "` where this server keeps its store, or download the claim file in its console and run `mcp-server claim FILE` on your own machine"
 	}
 	return "run `" + res.Command + "` in your own terminal"
 }
