@@ -280,8 +280,8 @@ func TestTheHumanMayBeElsewhere(t *testing.T) {
 			func(r *deploy.ClaimResult) {
 				r.PageURL, r.Command, r.Custody, r.Login = "", "mcp-server claim s_1", "sealed to age1abc…xyz", true
 			},
-			[]string{"download the claim file in this server's console", "mcp-server claim FILE", "sealed to age1abc…xyz"},
-			[]string{"http", "claim s_1"},
+			[]string{"`mcp-server claim s_1` where this server keeps its store", "download the claim file in its console", "mcp-server claim FILE", "sealed to age1abc…xyz"},
+			[]string{"http", "this machine"},
 		},
 		"sealed, approved": {
 			func(r *deploy.ClaimResult) {
