@@ -35,7 +35,7 @@ func (fullBundler) Bundle(ctx context.Context, src deploy.Source) (*deploy.Artif
 func TestEverythingThatGoesOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		s := w.service(func(c *deploy.Config) { c.Bundler, c.Sealer = fullBundler{}, sealer{} })
+		s := w.service(func(c *deploy.Config) { c.Bundler, c.Sealer = fullBundler{}, keySealer{} })
 		must(t, s, worker("200 old"))
 		time.Sleep(time.Second)
 		must(t, s, worker("200 keep me"))

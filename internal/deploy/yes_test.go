@@ -195,7 +195,7 @@ func TestASealedYes(t *testing.T) {
 	for rule, r := range rules() {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t)
-			s := w.service(r.set, func(c *deploy.Config) { c.Sealer = sealer{} })
+			s := w.service(r.set, func(c *deploy.Config) { c.Sealer = keySealer{} })
 			elsewhere := w.service() // as the command runs: without the server's flags
 			if _, err := s.Deploy(t.Context(), olafs(), worker("200 x")); err != nil {
 				t.Fatal(err)
