@@ -40,6 +40,8 @@ func plan() map[string][]string {
 		"examples/headless":        {},
 		"examples":                 {},
 		"":                         {},
+
+		"internal/peertest/chromium": {"internal/peertest"},
 	}
 }
 

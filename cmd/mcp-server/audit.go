@@ -61,7 +61,7 @@ func newAudit(o *options, p process, store *session.Store, redactor *deploy.Reda
 			db, kind, err := store.DB(ctx)
 			return db, audit.Dialect(kind), err
 		},
-		Keep: keep, Checkpoint: checkpoint,
+		Keep: keep, Checkpoint: checkpoint, Now: now,
 	}
 	if cfg.Key, _ = p.env(auditKeyVar); cfg.Key != "" {
 		redactor.Add(cfg.Key)
@@ -156,7 +156,7 @@ func (c *auditListCmd) Run(ctx context.Context, o *options, p process) error {
 }
 
 func (c *auditListCmd) list(ctx context.Context, log *audit.Log, p process) error {
-	filter, err := c.filter(time.Now())
+	filter, err := c.filter(now())
 	if err != nil {
 		return err
 	}
@@ -216,7 +216,7 @@ type auditExportCmd struct {
 
 // Run writes one JSON object a line.
 func (c *auditExportCmd) Run(ctx context.Context, o *options, p process) error {
-	filter, err := c.filter(time.Now())
+	filter, err := c.filter(now())
 	if err != nil {
 		return err
 	}

@@ -42,7 +42,7 @@ type desk struct {
 }
 
 func newDesk(p process) *desk {
-	d := &desk{p: p, now: time.Now, open: openBrowser}
+	d := &desk{p: p, now: now, open: openBrowser}
 	if f, ok := p.stdin.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		d.in = f
 	}
@@ -231,7 +231,17 @@ func (c *claimCmd) ofSession(ctx context.Context, h *house) (*deploy.ClaimFile, 
 			return nil, err
 		}
 	}
-	return h.service.SealedClaim(ctx, cliCaller(nil), id)
+	// Whoever has the store and the key may keep it, whosever agent asked: over HTTP no
+	// session is the local user's.
+	owner := cliCaller(nil)
+	found, err := h.store.SessionsWhere(ctx, deploy.SessionFilter{ID: id})
+	if err != nil {
+		return nil, err
+	}
+	if len(found) == 1 {
+		owner.Principal = found[0].Principal
+	}
+	return h.service.SealedClaim(ctx, owner, id)
 }
 
 func newestSession(ctx context.Context, h *house) (string, error) {

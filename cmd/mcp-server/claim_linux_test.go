@@ -37,7 +37,7 @@ func TestSealedClaim(t *testing.T) {
 		t.Fatal(err)
 	}
 	token := w.accounts()[0].ClaimToken
-	w.nowhere(t, token)
+	w.nowhere(t, "local", token)
 	if strings.Contains(stdout+stderr, token) {
 		t.Error("the claim token left the process")
 	}
@@ -49,7 +49,7 @@ func TestSealedClaim(t *testing.T) {
 	if !strings.Contains(out.Text, `"custody":"`+short+`"`) {
 		t.Errorf("it does not say to whom the link is sealed: %s", out.Text)
 	}
-	if out.IsError || out.Live.Claim != "awaiting_human" || !strings.Contains(out.Text, "mcp-server claim "+res.SessionID) || strings.Contains(out.Text, "http") {
+	if out.IsError || out.Live.Claim != "awaiting_human" || !strings.Contains(out.Text, "mcp-server claim "+res.SessionID) || strings.Contains(out.Text, "://") {
 		t.Errorf("%s", out.Text)
 	}
 
@@ -187,7 +187,7 @@ func TestSetupMakesAClaimKey(t *testing.T) {
 
 // nowhere: no file under the home holds the token, and what the store keeps in the
 // link's place is sealed to the human, under the store's own key.
-func (w *world) nowhere(t *testing.T, token string) {
+func (w *world) nowhere(t *testing.T, principal, token string) {
 	t.Helper()
 	err := filepath.WalkDir(w.home, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
@@ -206,7 +206,7 @@ func (w *world) nowhere(t *testing.T, token string) {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	sessions, err := store.Sessions(t.Context(), "local", 5)
+	sessions, err := store.Sessions(t.Context(), principal, 5)
 	if err != nil || len(sessions) != 1 {
 		t.Fatalf("%v %v", sessions, err)
 	}

@@ -33,7 +33,7 @@ func (stdioCmd) Run(ctx context.Context, o *options, p process) error {
 	}
 	caller := deploy.Caller{Principal: principal, Scope: deploy.NewID("stdio"), Labels: lbl, Door: deploy.DoorStdio}
 	srv, err := tools.New(tools.Config{
-		Service: h.service, Logger: h.log, Version: version, ReadOnly: o.ReadOnly, Observer: watcher,
+		Now: now, Service: h.service, Logger: h.log, Version: version, ReadOnly: o.ReadOnly, Observer: watcher,
 		Caller: func(context.Context) deploy.Caller { return caller },
 	})
 	if err != nil {

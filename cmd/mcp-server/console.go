@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/tailscale/hujson"
 
@@ -26,7 +25,7 @@ func (h *house) openConsole(o *options, p process, cfg *deploy.Config) error {
 	if err != nil {
 		return refuse(err)
 	}
-	h.console, err = web.NewConsole(web.ConsoleConfig{Passkeys: o.Approval == approvalPasskey, OIDC: issuer, Logger: h.log, Redactor: h.redactor})
+	h.console, err = web.NewConsole(web.ConsoleConfig{Passkeys: o.Approval == approvalPasskey, OIDC: issuer, Logger: h.log, Redactor: h.redactor, Now: now})
 	if err != nil {
 		return refuse(err)
 	}
@@ -107,7 +106,7 @@ func (c *consoleLoginCmd) Run(ctx context.Context, o *options, p process) error 
 	if err != nil { // a link that can't be recorded is not printed
 		return errors.Join(err, h.close())
 	}
-	link, err := web.NewLoginLink(ctx, logins, strings.TrimRight(c.PublicURL, "/")+web.PathConsole, who, time.Now())
+	link, err := web.NewLoginLink(ctx, logins, strings.TrimRight(c.PublicURL, "/")+web.PathConsole, who, now())
 	if err = errors.Join(err, h.close()); err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -19,16 +20,34 @@ type human struct {
 	page   string
 }
 
+// loginLink has the operator's command print a link.
+func (f *office) loginLink(name string, args ...string) string {
+	f.w.t.Helper()
+	base := strings.TrimSuffix(f.consoleURL, "/console")
+	all := append([]string{"console-login", "--state-dir", filepath.Join(f.w.home, "state"), "--public-url", base, "--name", name}, args...)
+	cmd := exec.Command(f.cmd.Path, all...) //nolint:gosec // our own program, the build that serves
+	cmd.Env, cmd.Dir = f.cmd.Env, f.w.home
+	out, err := cmd.Output()
+	link := strings.TrimSpace(string(out))
+	if err != nil || !strings.HasPrefix(link, f.consoleURL+"/login/") {
+		f.w.t.Fatalf("console-login: %v %q", err, out)
+	}
+	return link
+}
+
 // logIn takes a link of the operator's command and goes in.
 func (f *office) logIn(console, name string, args ...string) *human {
 	f.w.t.Helper()
-	base := strings.TrimSuffix(console, "/console")
-	all := append([]string{"console-login", "--state-dir", filepath.Join(f.w.home, "state"), "--public-url", base, "--name", name}, args...)
-	out, errs, code := f.w.run(f.w.home, all...)
-	link := strings.TrimSpace(out)
-	if code != 0 || !strings.HasPrefix(link, console+"/login/") {
-		f.w.t.Fatalf("console-login: %d %q %s", code, out, errs)
+	link := f.loginLink(name, args...)
+	h := f.stranger()
+	if code := h.do(http.MethodPost, console+"/login", url.Values{"code": {link[strings.LastIndexByte(link, '/')+1:]}}); code != http.StatusOK {
+		f.w.t.Fatalf("logging in: %d %s", code, h.page)
 	}
+	return h
+}
+
+// stranger is a browser that is not logged in.
+func (f *office) stranger() *human {
 	jar, _ := cookiejar.New(nil)
 	h := &human{t: f.w.t}
 	h.client = &http.Client{Jar: jar, CheckRedirect: func(r *http.Request, _ []*http.Request) error {
@@ -38,10 +57,17 @@ func (f *office) logIn(console, name string, args ...string) *human {
 		}
 		return nil
 	}}
-	if code := h.do(http.MethodPost, console+"/login", url.Values{"code": {link[strings.LastIndexByte(link, '/')+1:]}}); code != http.StatusOK {
-		f.w.t.Fatalf("logging in: %d %s", code, h.page)
-	}
 	return h
+}
+
+// steal puts a cookie of somebody else's into this browser.
+func (h *human) steal(address, name, value string) {
+	h.t.Helper()
+	u, err := url.Parse(address)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.client.Jar.SetCookies(u, []*http.Cookie{{Name: name, Value: value, Path: "/"}})
 }
 
 func (h *human) do(method, address string, form url.Values) int {

@@ -67,7 +67,7 @@ func (h *house) openHook(o *options, p process) error {
 	if secret == "" {
 		return refuse(errors.New("--webhook needs its signing secret in " + webhookSecretVar))
 	}
-	hook, err := web.NewHook(web.HookConfig{URL: o.Webhook, Secret: deploy.Secret(secret), Redactor: h.redactor, Logger: h.log})
+	hook, err := web.NewHook(web.HookConfig{URL: o.Webhook, Secret: deploy.Secret(secret), Redactor: h.redactor, Logger: h.log, Now: now})
 	if err != nil {
 		return refuse(err)
 	}

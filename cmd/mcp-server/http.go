@@ -70,7 +70,7 @@ func (c *httpCmd) serve(ctx context.Context, h *house, o *options, p process, au
 	}
 	srv, err := tools.New(tools.Config{
 		Service: h.service, Logger: h.log, Version: version, ReadOnly: o.ReadOnly, Observer: watcher,
-		Caller: web.CallerFrom, ManyCallers: auth != nil,
+		Now: now, Caller: web.CallerFrom, ManyCallers: auth != nil,
 		StateKey: func() ([]byte, error) { return h.derive("questions to humans") },
 	})
 	if err != nil {
@@ -81,7 +81,7 @@ func (c *httpCmd) serve(ctx context.Context, h *house, o *options, p process, au
 		InsecureOpen: c.InsecureListenWithoutAuthentication, NeededScope: tools.NeededScope, AllowOrigins: c.AllowOrigin,
 		SessionIdleTTL: c.SessionIdleTTL, StopWait: c.StopWait,
 		Limits: web.Limits{StreamsEach: c.MaxStreams, CallsEach: c.MaxCalls, RateEach: c.MaxRequests, Rate: c.MaxRequestsInAll},
-		Checks: h.checks(), Metrics: watcher.Metrics(), Trace: telemetry.FromHeaders, Console: h.console,
+		Now:    now, Checks: h.checks(), Metrics: watcher.Metrics(), Trace: telemetry.FromHeaders, Console: h.console,
 		Logger: h.log, Redactor: h.redactor,
 	})
 	if err != nil {
@@ -101,7 +101,7 @@ func (c *httpCmd) serve(ctx context.Context, h *house, o *options, p process, au
 
 // auth reads who is let in; nil: nobody is asked. A file that was named must be there.
 func (c *httpCmd) auth(o *options, p process) (*web.Auth, error) {
-	var cfg web.AuthConfig
+	cfg := web.AuthConfig{Now: now}
 	path, err := tokensPath(c.Tokens, o, p)
 	if err != nil {
 		return nil, err

@@ -27,6 +27,7 @@ import (
 type office struct {
 	w            *world
 	MCP, SSE     string
+	consoleURL   string
 	cmd          *exec.Cmd
 	out          *bufio.Reader
 	rest, stderr *lockedBuffer
@@ -35,6 +36,12 @@ type office struct {
 
 // serveHTTP starts the program on a free port against the world's sandbox.
 func (w *world) serveHTTP(args ...string) *office {
+	w.t.Helper()
+	return w.serveBy(program, args...)
+}
+
+// serveBy is serveHTTP by another build of the program.
+func (w *world) serveBy(program string, args ...string) *office {
 	w.t.Helper()
 	// A label of the operator's: over HTTP the built-in policy wants every deployment to name its job.
 	all := append([]string{"http", "--addr", "127.0.0.1:0", "--label", "job_id=e2e"}, w.serverArgs(args...)[1:]...)
@@ -57,7 +64,7 @@ func (w *world) serveHTTP(args ...string) *office {
 	if err := json.Unmarshal(line, &first); err != nil || first.MCP == "" || first.SSE == "" || !strings.HasPrefix(first.Console, "http://localhost:") {
 		w.t.Fatalf("the first line %q: %v", line, err)
 	}
-	f.MCP, f.SSE = first.MCP, first.SSE
+	f.MCP, f.SSE, f.consoleURL = first.MCP, first.SSE, first.Console
 	go func() {
 		_, _ = io.Copy(f.rest, f.out)
 		f.ended <- f.cmd.Wait()

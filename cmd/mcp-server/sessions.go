@@ -100,7 +100,7 @@ func rowOf(ctx context.Context, store *session.Store, s deploy.Session) (session
 	}
 	if len(accounts) > 0 {
 		a := &accounts[0]
-		now := time.Now().Add(a.Skew)
+		now := now().Add(a.Skew)
 		row.Phase = string(a.Phase(now))
 		if a.State == deploy.AccountCurrent {
 			row.MinutesLeft = max(0, int(a.ExpiresAt.Sub(now)/time.Minute))
@@ -255,7 +255,7 @@ func viewOf(ctx context.Context, store *session.Store, redactor *deploy.Redactor
 	claim, err := store.Claim(ctx, id)
 	if err == nil && claim != nil {
 		v.Claim = &claimView{
-			claim.ID, claim.AccountID, string(claim.StateAt(time.Now())), claim.AskedAt, claim.ExpiresAt, claim.DecidedAt,
+			claim.ID, claim.AccountID, string(claim.StateAt(now())), claim.AskedAt, claim.ExpiresAt, claim.DecidedAt,
 			claim.DecidedBy, claim.Channel, claim.Evidence, claim.Custody,
 		}
 	}

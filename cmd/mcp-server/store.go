@@ -23,7 +23,7 @@ const leastKept = time.Hour
 // openStore opens the store that the options name. What of them is a secret is known
 // to the redactor first.
 func openStore(ctx context.Context, o *options, p process, redactor *deploy.Redactor) (*session.Store, error) {
-	cfg := session.Config{KeyFile: o.KeyFile, ArtifactTTL: o.KeepArtifacts, RecordTTL: o.KeepRecords, LogTTL: o.KeepWorkerLogAge, CallLease: deploy.LeaseTTL, Secret: redactor.Add}
+	cfg := session.Config{KeyFile: o.KeyFile, ArtifactTTL: o.KeepArtifacts, RecordTTL: o.KeepRecords, LogTTL: o.KeepWorkerLogAge, CallLease: deploy.LeaseTTL, Secret: redactor.Add, Now: now}
 	for _, k := range []struct {
 		flag string
 		kept time.Duration

@@ -8,10 +8,6 @@ import (
 	"github.com/hourglass-mcp/hourglass/internal/deploy"
 )
 
-// sweepEvery is how often a command that serves looks after what is over and after what
-// processes left behind.
-const sweepEvery = time.Minute
-
 // pruneEvery is how often it drops the content of records that were kept long enough.
 const pruneEvery = time.Hour
 

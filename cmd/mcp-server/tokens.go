@@ -50,7 +50,7 @@ func (c *tokensAddCmd) Run(t *tokensCmd, o *options, p process) error {
 	if c.Expires < 0 {
 		return refuse(errors.New("--expires: a time that is still to come"))
 	}
-	now := time.Now()
+	now := now()
 	token := web.Token{Name: c.Name, Labels: lbl}
 	for _, s := range c.Scope {
 		token.Scopes = append(token.Scopes, deploy.Scope(s))

@@ -134,7 +134,7 @@ func build(ctx context.Context, o *options, p process) (*house, error) {
 		return fail(err)
 	}
 	cfg := deploy.Config{
-		Sealer:  sealer,
+		Now: now, Sealer: sealer,
 		Bundler: bundler, Booter: booter(o, p), Cloud: cloud, Edge: edge, Store: store, Pages: site,
 		Redactor: redactor, Secrets: secrets, ReadOnly: o.ReadOnly, TermsAccepted: o.AcceptTerms,
 		MaxAccounts: o.MaxAccounts, MaxAccountsInAll: o.MaxAccountsInAll, Limits: limits,
@@ -182,7 +182,7 @@ func (h *house) cloud(ctx context.Context, o *options, p process, redactor *depl
 		api, edgeURL, instance = urls.API, urls.Edge, deploy.NewID("sandbox")
 	}
 	client, err := cloudflare.New(cloudflare.Config{
-		BaseURL: api, Instance: instance, UserAgent: "hourglass/" + version, Secret: redactor.Add, Redact: redactor.Redact,
+		BaseURL: api, Instance: instance, UserAgent: "hourglass/" + version, Secret: redactor.Add, Redact: redactor.Redact, Now: now,
 	})
 	if err != nil {
 		return nil, nil, err

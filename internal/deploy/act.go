@@ -38,10 +38,8 @@ func (s *Service) decide(ctx context.Context, kind Act, c Caller, e Event, f Fac
 		d = Decision{Verdict: Deny, Reasons: []Reason{{Rule: "freeze", Verdict: Deny, Message: AsError(frozen).Message}}}
 	}
 
-	e.ActID, e.Act, e.Phase = NewID("a"), string(kind), PhaseDecision
-	e.Principal, e.Labels, e.Client, e.Door, e.TraceID, e.Target = c.Principal, c.Labels, c.Client, c.Door, c.TraceID, f.Target
-	e.Verdict, e.Rules, e.Findings = d.Verdict, d.Reasons, f.Findings
-	a := &act{s: s, event: e, began: s.cfg.Now()}
+	a := s.newAct(kind, c, e)
+	a.event.Verdict, a.event.Rules, a.event.Findings = d.Verdict, d.Reasons, f.Findings
 	refused := frozen
 	if refused == nil {
 		refused = s.refusal(ctx, kind, a)
@@ -53,6 +51,13 @@ func (s *Service) decide(ctx context.Context, kind Act, c Caller, e Event, f Fac
 		return nil, cmp.Or(a.end(ctx, refused, nil), refused)
 	}
 	return a, nil
+}
+
+// newAct is an act with its event begun: who does what.
+func (s *Service) newAct(kind Act, c Caller, e Event) *act {
+	e.ActID, e.Act, e.Phase = NewID("a"), string(kind), PhaseDecision
+	e.Principal, e.Labels, e.Client, e.Door, e.TraceID, e.Target = c.Principal, c.Labels, c.Client, c.Door, c.TraceID, s.cfg.Cloud.Target()
+	return &act{s: s, event: e, began: s.cfg.Now()}
 }
 
 // refusal is why an act is not done, by its decision.

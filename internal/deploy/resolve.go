@@ -87,6 +87,7 @@ func (r *run) newSession(ctx context.Context) (*place, error) {
 // out of having lost one.
 func (r *run) placeIn(ctx context.Context, sess Session) (*place, error) {
 	s := r.s
+	r.held = &sess
 	accounts, err := s.cfg.Store.Accounts(ctx, sess.ID)
 	if err != nil {
 		return nil, err

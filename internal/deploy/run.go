@@ -16,6 +16,7 @@ type run struct {
 	call  *keyedCall // nil: without an idempotency key
 	art   *Artifact
 	place *place
+	held  *Session // the session that was looked at last, for heldBack
 	lease *Lease
 	acct  *Account
 	isNew bool        // acct was made by this run
@@ -50,7 +51,7 @@ const maxAttempts = 3
 func (s *Service) deploy(ctx context.Context, c Caller, req DeployRequest, call *keyedCall) (*DeployResult, error) {
 	r := &run{s: s, c: c, req: req, call: call}
 	if err := r.named(ctx); err != nil {
-		return nil, err
+		return nil, r.heldBack(ctx, err)
 	}
 	if err := r.withinLimits(ctx); err != nil {
 		return nil, err
@@ -67,7 +68,7 @@ func (s *Service) deploy(ctx context.Context, c Caller, req DeployRequest, call 
 			return r.result(), nil
 		}
 		if left == 0 || !r.startsOver(err) {
-			return nil, err
+			return nil, r.heldBack(ctx, err)
 		}
 	}
 }
@@ -132,9 +133,7 @@ func (r *run) foreign(ctx context.Context) {
 // record.
 func (r *run) onRecord(ctx context.Context, kind Act, do func(context.Context) error) error {
 	e := aboutSession(&r.place.session, r.place.account)
-	if e.ClaimedLabels = r.req.Claimed; e.ClaimedLabels == nil {
-		e.ClaimedLabels = claimed(r.req.RunID, r.req.JobID, r.c.Labels)
-	}
+	e.ClaimedLabels = r.claimedLabels()
 	e.Worker, e.Digest, e.BundleID = r.art.Name, r.art.Digest, r.art.BundleID()
 	a, err := r.s.decide(ctx, kind, r.c, e, Facts{Fresh: r.req.Fresh, Worker: r.facts, Findings: r.findings})
 	if err != nil {
@@ -162,6 +161,14 @@ func (r *run) onRecord(ctx context.Context, kind Act, do func(context.Context) e
 		r.warn = append(r.warn, "The outcome could not be put on record: "+AsError(unrecorded).Message)
 	}
 	return err
+}
+
+// claimedLabels are what the caller says of itself.
+func (r *run) claimedLabels() map[string]string {
+	if r.req.Claimed != nil {
+		return r.req.Claimed
+	}
+	return claimed(r.req.RunID, r.req.JobID, r.c.Labels)
 }
 
 // startsOver tells whether to try again: the account turned out to be over, and the

@@ -13,7 +13,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -98,7 +97,7 @@ func Install(ctx context.Context) (string, error) {
 	if _, err := os.Stat(done); err == nil {
 		return dir, nil
 	}
-	unlock, err := lock(ctx, dir+".lock")
+	unlock, err := lock(ctx, dir+".flock")
 	if err != nil {
 		return "", err
 	}
@@ -133,26 +132,27 @@ func tail(s string) string {
 	return s[max(0, len(s)-most):]
 }
 
-// lock is held between processes: several test binaries start at once.
+// lock is held between processes: several test binaries start at once. It ends with the
+// process that has it, also with one that was killed in the middle of an installation.
 func lock(ctx context.Context, path string) (func(), error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return nil, fmt.Errorf("the cache folder: %w", err)
 	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // in the cache
+	if err != nil {
+		return nil, fmt.Errorf("a lock in the cache: %w", err)
+	}
 	for {
-		err := os.Mkdir(path, 0o750)
-		if err == nil {
-			return func() { _ = os.Remove(path) }, nil
-		}
-		if !errors.Is(err, fs.ErrExist) {
-			return nil, fmt.Errorf("a lock in the cache: %w", err)
-		}
-		if info, err := os.Stat(path); err == nil && time.Since(info.ModTime()) > 15*time.Minute {
-			_ = os.Remove(path)
-			continue
+		got, err := tryLock(f)
+		switch {
+		case err != nil:
+			return nil, errors.Join(fmt.Errorf("a lock in the cache: %w", err), f.Close())
+		case got:
+			return func() { _ = f.Close() }, nil
 		}
 		select {
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return nil, errors.Join(ctx.Err(), f.Close())
 		case <-time.After(200 * time.Millisecond):
 		}
 	}

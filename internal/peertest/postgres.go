@@ -26,7 +26,7 @@ func Postgres(t testing.TB) string {
 	t.Helper()
 	bin := postgresBin(t)
 	// The lock is between goroutines: parallel tests ask at once.
-	unlock, err := lock(t.Context(), filepath.Join(os.TempDir(), fmt.Sprintf("hourglass-postgres-%d.lock", os.Getpid())))
+	unlock, err := lock(t.Context(), filepath.Join(os.TempDir(), fmt.Sprintf("hourglass-postgres-%d.flock", os.Getpid())))
 	if err != nil {
 		t.Fatal(err)
 	}

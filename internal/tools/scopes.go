@@ -23,6 +23,8 @@ func NeededScope(tool string) deploy.Scope {
 		return statusTool(nil).scope
 	case claimTool(nil).name:
 		return claimTool(nil).scope
+	case teardownTool(nil).name:
+		return teardownTool(nil).scope
 	}
 	return ""
 }

@@ -89,8 +89,9 @@ func (p *claimPages) show(w http.ResponseWriter, r *http.Request) {
 	}
 	data := newPage(view, token)
 	data.CanSay = approved(view) && view.Claim.Browser != "" && browserOf(r) == view.Claim.Browser
+	data.Browser = rand.Text()
 	if view.State.Given() {
-		data.Mine = p.mayGoOn(r, token)
+		data.Mine = p.mayGoOn(r, token, browserOf(r))
 		// Straight on after the decision, but not when somebody comes back to the page:
 		// the browser's way back would lead forward again.
 		data.Refresh = data.Mine && r.URL.Query().Has("decided")
@@ -110,8 +111,8 @@ func (p *claimPages) view(ctx context.Context, token string) (*deploy.ClaimView,
 }
 
 // mayGoOn tells whether this is the browser that said yes and there still is a link.
-func (p *claimPages) mayGoOn(r *http.Request, token string) bool {
-	_, err := p.service.ClaimLink(r.Context(), token, browserOf(r))
+func (p *claimPages) mayGoOn(r *http.Request, token, browser string) bool {
+	_, err := p.service.ClaimLink(r.Context(), token, browser)
 	return err == nil
 }
 
@@ -140,9 +141,15 @@ func (p *claimPages) decide(w http.ResponseWriter, r *http.Request) {
 		p.problem(w, http.StatusConflict, "Not decided", "What would become yours has changed since the page was shown. Open the page again and decide.")
 		return
 	}
-	browser := rand.Text()
+	// The page brings the mark along, so that a button that is pressed twice counts once and
+	// leads on: the browser gives the first answer up, and its cookie with it.
+	browser := r.PostForm.Get("browser")
+	if !goodToken(browser) {
+		browser = rand.Text()
+	}
 	_, err = p.service.DecideClaim(r.Context(), token, choice == "approve", hash(browser))
 	switch {
+	case deploy.IsCode(err, deploy.CodeSessionClosed) && choice == "approve" && p.mayGoOn(r, token, hash(browser)):
 	case deploy.IsCode(err, deploy.CodeSessionClosed): // somebody was faster
 		p.again(w, r, token, http.StatusConflict)
 		return
@@ -171,7 +178,7 @@ func (p *claimPages) again(w http.ResponseWriter, r *http.Request, token string,
 	}
 	data := newPage(view, token)
 	data.Late = true
-	data.Mine = view.State.Given() && p.mayGoOn(r, token)
+	data.Mine = view.State.Given() && p.mayGoOn(r, token, browserOf(r))
 	p.render(w, status, data)
 }
 

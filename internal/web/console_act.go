@@ -36,6 +36,10 @@ func (c *Console) decideClaim(w http.ResponseWriter, r *http.Request) {
 	_, err = c.service.DecideClaimBy(r.Context(), id, approve, who)
 	switch {
 	case deploy.IsCode(err, deploy.CodeSessionClosed): // somebody was faster, or the account changed
+		if _, e := c.service.ClaimLinkByID(r.Context(), id, who.Browser); approve && e == nil {
+			c.decided(w, r, view.Claim.ID) // by this browser: the button was pressed twice
+			return
+		}
 		after, e := c.service.ClaimViewByID(r.Context(), id)
 		if e == nil && after.State != deploy.ClaimAwaiting {
 			c.showClaim(w, r, http.StatusConflict, true)
@@ -45,8 +49,13 @@ func (c *Console) decideClaim(w http.ResponseWriter, r *http.Request) {
 	case err != nil:
 		c.fail(w, r, err)
 	default:
-		http.Redirect(w, r, PathConsole+"/claims/"+view.Claim.ID+"?decided", http.StatusSeeOther)
+		c.decided(w, r, view.Claim.ID)
 	}
+}
+
+// decided leads to the claim's page, and on from there.
+func (c *Console) decided(w http.ResponseWriter, r *http.Request, id string) {
+	http.Redirect(w, r, PathConsole+"/claims/"+id+"?decided", http.StatusSeeOther)
 }
 
 // choice is which of the two buttons was pressed.

@@ -1,23 +1,16 @@
 package web_test
 
 import (
-	"context"
 	"flag"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
-
-	"github.com/chromedp/cdproto/cdp"
-	"github.com/chromedp/cdproto/webauthn"
-	"github.com/chromedp/chromedp"
 
 	"github.com/hourglass-mcp/hourglass/internal/deploy"
-	"github.com/hourglass-mcp/hourglass/internal/peertest"
+	"github.com/hourglass-mcp/hourglass/internal/peertest/chromium"
 	"github.com/hourglass-mcp/hourglass/internal/web"
 )
 
@@ -25,104 +18,47 @@ import (
 // go test ./internal/web -run Chromium -screenshots ../../docs
 var screenshots = flag.String("screenshots", "", "folder for pictures of the console")
 
-// tab is a tab of headless Chromium.
+// tab is a browser on a hall's pages.
 type tab struct {
-	t   *testing.T
-	ctx context.Context
+	*chromium.Tab
+	t *testing.T
 }
 
 func newTab(t *testing.T) *tab {
 	t.Helper()
-	opts := []chromedp.ExecAllocatorOption{chromedp.ExecPath(peertest.Chromium(t)), chromedp.UserDataDir(t.TempDir())}
-	for _, name := range []string{
-		"headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking", "disable-component-update",
-		"disable-sync", "disable-dev-shm-usage",
-	} {
-		opts = append(opts, chromedp.Flag(name, true))
-	}
-	ctx, stop := chromedp.NewExecAllocator(context.Background(), opts...)
-	t.Cleanup(stop)
-	ctx, end := chromedp.NewContext(ctx)
-	t.Cleanup(end)
-	b := &tab{t: t, ctx: ctx}
-	do(b, chromedp.EmulateViewport(1000, 900))
-	return b
-}
-
-// do does one thing, within a time that is for hangs alone.
-func do[T any](b *tab, a chromedp.Action[T]) T {
-	b.t.Helper()
-	ctx := b.ctx
-	if chromedp.FromContext(b.ctx).Target != nil {
-		var stop context.CancelFunc
-		ctx, stop = context.WithTimeout(b.ctx, time.Minute)
-		defer stop()
-	}
-	v, err := chromedp.Run(ctx, a)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	return v
-}
-
-// until waits for an expression of the page to be true.
-func (b *tab) until(expression string) {
-	b.t.Helper()
-	ctx, stop := context.WithTimeout(b.ctx, time.Minute)
-	defer stop()
-	for {
-		ok, err := chromedp.Run(ctx, chromedp.Evaluate[bool]("!!("+expression+")"))
-		if err == nil && ok {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			text, _ := chromedp.Run(b.ctx, chromedp.Evaluate[string]("document.title + ' ' + document.body.innerText"))
-			b.t.Fatalf("it never came to %s: %v\n%s", expression, err, text)
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
-}
-
-func (b *tab) open(address string) { b.t.Helper(); do(b, chromedp.Navigate(address)) }
-
-func (b *tab) press(selector string) {
-	b.t.Helper()
-	b.until(fmt.Sprintf("document.querySelector(%q)", selector))
-	do(b, chromedp.Evaluate[bool](fmt.Sprintf("(document.querySelector(%q).click(), true)", selector)))
+	return &tab{chromium.New(t), t}
 }
 
 func (b *tab) picture(name string) {
 	b.t.Helper()
-	if *screenshots == "" {
-		return
-	}
-	if err := os.WriteFile(filepath.Join(*screenshots, name), do(b, chromedp.CaptureScreenshot()), 0o600); err != nil {
-		b.t.Fatal(err)
+	if *screenshots != "" {
+		b.Picture(filepath.Join(*screenshots, name))
 	}
 }
 
-// authenticator gives the tab a passkey device that is touched whenever it is asked.
-func (b *tab) authenticator() {
-	b.t.Helper()
-	do(b, func(ctx context.Context, t *chromedp.Target) (chromedp.Void, error) {
-		if _, err := cdp.Call(ctx, t, webauthn.Enable, webauthn.EnableParams{}); err != nil {
-			return chromedp.Void{}, err
-		}
-		_, err := cdp.Call(ctx, t, webauthn.AddVirtualAuthenticator, webauthn.AddVirtualAuthenticatorParams{Options: &webauthn.VirtualAuthenticatorOptions{
-			Protocol: webauthn.AuthenticatorProtocolCtap2, Transport: webauthn.AuthenticatorTransportInternal, HasResidentKey: true,
-			HasUserVerification: true, IsUserVerified: true, AutomaticPresenceSimulation: true,
-		}})
-		return chromedp.Void{}, err
-	})
+// claimPage is the address of what stands for Cloudflare's claim page, where a yes leads to;
+// it says who sent the browser there.
+func claimPage(t *testing.T) string {
+	t.Helper()
+	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "<title>Cloudflare</title>referrer:%s", r.Header.Get("Referer"))
+	}))
+	t.Cleanup(page.Close)
+	return page.URL + "/claim-preview?claimToken=x"
+}
+
+func (h *hall) claimPage() {
+	h.t.Helper()
+	link := claimPage(h.t)
+	h.set(func(d *board) { d.link = deploy.Secret(link) })
 }
 
 // enter logs the tab in by a one-time link.
 func (b *tab) enter(h *hall, who deploy.ConsoleUser) {
 	b.t.Helper()
-	b.open(h.link(who))
-	b.press("form button.yes")
-	b.until("location.pathname === '/console' && document.querySelector('nav')")
+	b.Open(h.link(who))
+	b.Press("form button.yes")
+	b.Until("location.pathname === '/console' && document.querySelector('nav')")
 }
 
 // TestChromiumPasskey: a yes by a touch, bound to what was shown; what was signed for
@@ -130,21 +66,17 @@ func (b *tab) enter(h *hall, who deploy.ConsoleUser) {
 func TestChromiumPasskey(t *testing.T) {
 	b := newTab(t)
 	h := newHall(t, web.ConsoleConfig{Passkeys: true})
-	claimPage := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprintf(w, "<title>Cloudflare</title>referrer:%s", r.Header.Get("Referer"))
-	}))
-	t.Cleanup(claimPage.Close)
-	h.board.link = deploy.Secret(claimPage.URL + "/claim-preview?claimToken=x")
+	h.claimPage()
 	b.enter(h, user("ann", approve))
-	b.authenticator()
-	b.open(h.con.Address() + "/passkeys")
-	b.press("form[data-passkey] button")
-	b.until("document.body.innerText.includes('Passkey 1')")
+	b.Authenticator()
+	b.Open(h.con.Address() + "/passkeys")
+	b.Press("form[data-passkey] button")
+	b.Until("document.body.innerText.includes('Passkey 1')")
 
-	b.open(h.con.ClaimURL("c_1"))
+	b.Open(h.con.ClaimURL("c_1"))
 	// A touch for another digest, sent with the digest of this page; and then again.
 	send := func(touchFor, sendFor, keep string) string {
-		return do(b, chromedp.Evaluate[string](fmt.Sprintf(`(async () => {
+		return chromium.Eval[string](b.Tab, fmt.Sprintf(`(async () => {
 			const form = document.querySelector("form[data-passkey]").elements.form.value;
 			const post = (path, f) => fetch(path, {method: "POST", body: new URLSearchParams({form, ...f})});
 			if (!%[3]s) {
@@ -153,7 +85,7 @@ func TestChromiumPasskey(t *testing.T) {
 				window.answer = {handle: q.handle, passkey: JSON.stringify(got.toJSON())};
 			}
 			return String((await post("/console/claims/c_1", {decision: "approve", digest: %[2]q, ...window.answer})).status);
-		})()`, touchFor, sendFor, keep), chromedp.EvalAwaitPromise))
+		})()`, touchFor, sendFor, keep))
 	}
 	if got := send("another", "digest-of-all", "false"); got != "403" {
 		t.Errorf("a touch for another digest: %s", got)
@@ -162,27 +94,27 @@ func TestChromiumPasskey(t *testing.T) {
 		t.Errorf("the same touch again: %s", got)
 	}
 	// Redeployed between the asking and the yes.
-	b.open(h.con.ClaimURL("c_1"))
+	b.Open(h.con.ClaimURL("c_1"))
 	h.set(func(d *board) { d.view.Claim.Digest = "digest-of-more" })
-	b.press("button[value=approve]")
-	b.until("document.title.startsWith('Not decided')")
+	b.Press("button[value=approve]")
+	b.Until("document.title.startsWith('Not decided')")
 	if n := len(h.board.decided); n != 0 {
 		t.Fatalf("%d decisions counted", n)
 	}
-	b.open(h.con.ClaimURL("c_1"))
+	b.Open(h.con.ClaimURL("c_1"))
 	b.picture("console-claim.png")
-	b.press("button[value=approve]")
-	b.until("document.title === 'Cloudflare'")
-	b.until("document.body.innerText === 'referrer:'")
+	b.Press("button[value=approve]")
+	b.Until("document.title === 'Cloudflare'")
+	b.Until("document.body.innerText === 'referrer:'")
 	h.set(func(d *board) {
 		if len(d.decided) != 1 || d.decided[0].Channel != deploy.ChannelPasskey || d.decided[0].Name != "ann" {
 			t.Errorf("decided %+v", d.decided)
 		}
 	})
 	// An act that a policy asks about takes a touch of its own.
-	b.open(h.con.Address() + "/approvals/ap_1")
-	b.press("button[value=approve]")
-	b.until("location.pathname === '/console' && document.body.innerText.includes('Acts that wait for a human (0)')")
+	b.Open(h.con.Address() + "/approvals/ap_1")
+	b.Press("button[value=approve]")
+	b.Until("location.pathname === '/console' && document.body.innerText.includes('Acts that wait for a human (0)')")
 	if n := len(h.book.keys); n != 1 {
 		t.Errorf("%d passkeys", n)
 	}
@@ -192,40 +124,46 @@ func TestChromiumPasskey(t *testing.T) {
 func TestChromiumPages(t *testing.T) {
 	b := newTab(t)
 	h := newHall(t, web.ConsoleConfig{})
-	claimPage := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<title>Cloudflare</title>") }))
-	t.Cleanup(claimPage.Close)
-	h.set(func(d *board) { d.link = deploy.Secret(claimPage.URL + "/claim-preview") })
+	h.claimPage()
 	b.enter(h, user("ann", approve, operate))
-	b.until("document.querySelector('time[data-until]').textContent.includes(':')") // the script runs, and counts down
+	b.Until("document.querySelector('time[data-until]').textContent.includes(':')") // the script runs, and counts down
 	b.picture("console.png")
+	b.Dark(true)
+	b.picture("console-dark.png")
+	b.Dark(false)
 	h.set(func(d *board) { d.approval.State = deploy.ApprovalUsed })
-	b.until("document.body.innerText.includes('Acts that wait for a human (0)')") // told by SSE
-	b.press("form[action='/console/teardown'] button")
-	b.until("document.body.innerText.includes('deleted worker shop')")
-	b.open(h.con.ClaimURL("c_1"))
-	b.press("button[value=approve]")
-	b.until("document.title === 'Cloudflare'")
-	b.open(h.con.ClaimURL("c_1")) // reopened
-	b.press("a.yes")
-	b.until("document.title === 'Cloudflare'")
-	b.open(h.con.ClaimURL("c_1"))
-	b.press("button[value=finished]")
-	b.until("document.body.innerText.includes('the word of ann')")
+	b.Until("document.body.innerText.includes('Acts that wait for a human (0)')") // told by SSE
+	b.Press("form[action='/console/teardown'] button")
+	b.Until("document.body.innerText.includes('deleted worker shop')")
+	b.Open(h.con.ClaimURL("c_1"))
+	b.Press("button[value=approve]")
+	b.Until("document.title === 'Cloudflare'")
+	b.Open(h.con.ClaimURL("c_1")) // reopened
+	b.Press("a.yes")
+	b.Until("document.title === 'Cloudflare'")
+	b.Open(h.con.ClaimURL("c_1"))
+	b.Press("button[value=finished]")
+	b.Until("document.body.innerText.includes('the word of ann')")
 	h.set(func(d *board) { d.view.State = deploy.ClaimAwaiting })
-	b.open(h.con.ClaimURL("c_1"))
-	b.press("button[value=refuse]")
-	b.until("document.title.startsWith('You said no')")
+	b.Open(h.con.ClaimURL("c_1"))
+	b.Press("button[value=refuse]")
+	b.Until("document.title.startsWith('You said no')")
 	h.set(func(d *board) { d.view.State = deploy.ClaimLapsed })
-	b.open(h.con.ClaimURL("c_1"))
-	b.until("document.title.startsWith('Too late')")
-	do(b, chromedp.EmulateViewport(360, 740))
+	b.Open(h.con.ClaimURL("c_1"))
+	b.Until("document.title.startsWith('Too late')")
+	b.Size(360, 740)
+	h.set(func(d *board) {
+		d.view.State, d.view.Claim.DecidedBy, d.view.Claim.Channel, d.view.Claim.Evidence = deploy.ClaimAwaiting, "", "", ""
+	})
+	b.Open(h.con.ClaimURL("c_1"))
+	b.picture("console-phone.png")
 	for _, path := range []string{"", "/claims/c_1", "/record", "/passkeys", "/sessions/s_1"} {
-		b.open(h.con.Address() + path)
-		if wide := do(b, chromedp.Evaluate[int]("document.documentElement.scrollWidth")); wide > 360 {
+		b.Open(h.con.Address() + path)
+		if wide := chromium.Eval[int](b.Tab, "document.documentElement.scrollWidth"); wide > 360 {
 			t.Errorf("%s is %d pixels wide on a phone of 360", path, wide)
 		}
 	}
-	cookies := do(b, chromedp.Evaluate[string]("document.cookie"))
+	cookies := chromium.Eval[string](b.Tab, "document.cookie")
 	if strings.Contains(cookies, "hourglass") {
 		t.Errorf("a script reads %s", cookies)
 	}
@@ -241,6 +179,6 @@ func TestChromiumWorkerCookie(t *testing.T) {
 	}))
 	t.Cleanup(worker.Close)
 	b.enter(h, user("ann", approve))
-	b.open(worker.URL)
-	b.until("document.body.innerText === 'cookies:'")
+	b.Open(worker.URL)
+	b.Until("document.body.innerText === 'cookies:'")
 }

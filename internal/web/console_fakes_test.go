@@ -24,7 +24,8 @@ type board struct {
 	link     deploy.Secret
 	logs     deploy.WorkerLogs
 	access   []deploy.Access
-	unnoted  error // what NoteAccess fails with
+	unnoted  error  // what NoteAccess fails with
+	deciding func() // called before a decision is taken, without the lock
 }
 
 func newBoard() *board {
@@ -75,6 +76,9 @@ func (d *board) may(who deploy.Human, owner string) error {
 }
 
 func (d *board) DecideClaimBy(_ context.Context, _ string, approve bool, who deploy.Human) (*deploy.ClaimView, error) {
+	if d.deciding != nil {
+		d.deciding()
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if approve {

@@ -180,6 +180,9 @@ func (c *Console) showClaim(w http.ResponseWriter, r *http.Request, status int, 
 	b.Late = late
 	b.CanSay = approved(view) && loginOf(r).session.User.May(deploy.ScopeApprove)
 	l := layout{Title: b.Title, Body: b}
+	if view.State == deploy.ClaimAwaiting && loginOf(r).session.User.May(deploy.ScopeApprove) {
+		c.browser(w, r) // before the decision: of a button that is pressed twice, the first answer is lost
+	}
 	if view.State.Given() {
 		_, err := c.service.ClaimLinkByID(r.Context(), id, c.browserOf(r))
 		b.Mine = err == nil && loginOf(r).session.User.May(deploy.ScopeApprove)

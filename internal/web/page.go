@@ -29,6 +29,7 @@ type page struct {
 	Style   template.CSS
 
 	Token, Digest string
+	Browser       string // the mark that a yes given on this page is bound to; of each page another
 	State         deploy.ClaimState
 	Mine          bool // this browser said yes and may go on
 	Late          bool // somebody else decided first

@@ -42,7 +42,8 @@ type claims struct {
 	link     string
 	fail     error
 	panicNow bool
-	refuse   error // the answer to a decision
+	refuse   error  // the answer to a decision
+	deciding func() // called before a decision is taken, without the lock
 }
 
 func newClaims() *claims {
@@ -82,6 +83,9 @@ func (c *claims) ClaimView(_ context.Context, tok string) (*deploy.ClaimView, er
 }
 
 func (c *claims) DecideClaim(_ context.Context, _ string, approve bool, browser string) (*deploy.ClaimView, error) {
+	if c.deciding != nil {
+		c.deciding()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.refuse != nil {
