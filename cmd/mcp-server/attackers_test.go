@@ -263,7 +263,10 @@ func TestAnotherPrincipalsClaim(t *testing.T) {
 		tool string
 		args map[string]any
 	}{
-		{"request_claim", map[string]any{}}, {"request_claim", map[string]any{"withdraw": true}}, {"status", map[string]any{}}, {"teardown", map[string]any{}},
+		{"request_claim", map[string]any{}},
+		{"request_claim", map[string]any{"withdraw": true}},
+		{"status", map[string]any{}},
+		{"teardown", map[string]any{}},
 		{"deploy_temporary", map[string]any{"files": says("theirs")}},
 	} {
 		c.args["session_id"] = d.SessionID

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -118,56 +119,84 @@ func run(ctx context.Context, args []string, p process) int {
 }
 
 // runWith shows the options to seen, if it is given, when they are parsed.
-func runWith(ctx context.Context, args []string, p process, seen func(*options)) int {
-	var g grammar
-	exited := -1
-	parser, err := kong.New(&g,
-		kong.Name("mcp-server"),
-		kong.Description("Hourglass: deploy tools for LLM agents on Cloudflare's temporary accounts."),
-		kong.Writers(p.stdout, p.stderr),
-		kong.Exit(func(code int) { exited = code; panic(exitPanic{}) }),
-		kong.DefaultEnvars("HOURGLASS"),
-		kong.UsageOnError(),
-		kong.BindTo(ctx, (*context.Context)(nil)),
-		kong.Bind(p),
-		kong.Bind(&g.options),
-	)
-	if err != nil {
-		fmt.Fprintln(p.stderr, "mcp-server:", err)
-		return exitElse
+func runWith(ctx context.Context, args []string, p process, seen func(*options)) (code int) {
+	defer func() {
+		if r := recover(); r != nil {
+			exit, ours := r.(exitPanic)
+			if !ours {
+				panic(r)
+			}
+			code = exit.code
+		}
+	}()
+	k, o, err := understand(ctx, args, p)
+	if err == nil {
+		code = report(k.Run(), p.stderr)
+	} else {
+		fmt.Fprintf(p.stderr, "mcp-server: %v\nRun `mcp-server --help` for what there is.\n", err)
+		code = exitRefused
 	}
-	code := parseAndRun(parser, args, p, &exited)
 	if seen != nil {
-		seen(&g.options)
+		seen(o)
 	}
 	return code
 }
 
-// exitPanic leaves kong where it wants to end the process (--help).
-type exitPanic struct{}
+// stdioGrammar is the part of the grammar that a client's server needs: the whole of it
+// has thirty commands, which take a sixth of the time until the first answer to lay out.
+type stdioGrammar struct {
+	options
 
-func parseAndRun(parser *kong.Kong, args []string, p process, exited *int) (code int) {
-	defer func() {
-		if r := recover(); r != nil {
-			if _, ours := r.(exitPanic); !ours {
-				panic(r)
-			}
-			code = *exited
+	Stdio stdioCmd `cmd:"" default:"withargs"`
+}
+
+// understand parses the command line. What the small grammar can't parse, be it right or
+// wrong, is for the whole one.
+func understand(ctx context.Context, args []string, p process) (*kong.Context, *options, error) {
+	if perhapsStdio(args) {
+		var g stdioGrammar
+		if k, err := parse(ctx, &g, &g.options, args, p); err == nil {
+			return k, &g.options, nil
 		}
-	}()
+	}
+	var g grammar
+	k, err := parse(ctx, &g, &g.options, args, p)
+	return k, &g.options, err
+}
+
+// perhapsStdio tells whether it is worth a try with the small grammar.
+func perhapsStdio(args []string) bool {
+	short := func(a string) bool { return strings.HasPrefix(a, "-") && !strings.HasPrefix(a, "--") }
+	help := func(a string) bool { return short(a) || strings.HasPrefix(a, "--help") }
+	return !slices.ContainsFunc(args, help) && (len(args) == 0 || args[0] == "stdio" || strings.HasPrefix(args[0], "--"))
+}
+
+// exitPanic leaves kong where it wants to end the process (--help).
+type exitPanic struct{ code int }
+
+func parse(ctx context.Context, grammar any, o *options, args []string, p process) (*kong.Context, error) {
+	parser, err := kong.New(grammar,
+		kong.Name("mcp-server"),
+		kong.Description("Hourglass: deploy tools for LLM agents on Cloudflare's temporary accounts."),
+		kong.Writers(p.stdout, p.stderr),
+		kong.Exit(func(code int) { panic(exitPanic{code}) }),
+		kong.DefaultEnvars("HOURGLASS"),
+		kong.UsageOnError(),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Bind(p),
+		kong.Bind(o),
+	)
+	if err != nil {
+		return nil, err
+	}
 	settings, err := settingsFile(args, p)
 	if err == nil && settings != nil {
 		err = kong.Resolvers(settings).Apply(parser)
 	}
-	var k *kong.Context
-	if err == nil {
-		k, err = parser.Parse(args)
-	}
 	if err != nil {
-		fmt.Fprintf(p.stderr, "mcp-server: %v\nRun `mcp-server --help` for what there is.\n", err)
-		return exitRefused
+		return nil, err
 	}
-	return report(k.Run(), p.stderr)
+	return parser.Parse(args)
 }
 
 // report tells an error on stderr and gives the exit code.

@@ -9,7 +9,6 @@ import (
 	"os"
 	"time"
 
-	"charm.land/lipgloss/v2"
 	"golang.org/x/term"
 
 	"github.com/hourglass-mcp/hourglass/internal/sandbox"
@@ -43,7 +42,7 @@ type demoReport struct {
 
 // Run plays the demo. It ends with 0 only if every step did what it says.
 func (d *demoCmd) Run(ctx context.Context, o *options, p process) error {
-	show := &stageDirector{w: p.stdout, quiet: d.JSON}
+	show := &stageDirector{w: p.stdout, quiet: d.JSON, inked: inked(p.stdout, p)}
 	rep := &demoReport{Steps: []demoStep{}}
 	err := d.play(ctx, o, p, show, rep)
 	rep.OK = err == nil
@@ -109,39 +108,61 @@ func (d *demoCmd) play(ctx context.Context, o *options, p process, show *stageDi
 type stageDirector struct {
 	w     io.Writer
 	quiet bool
+	inked bool
 }
 
-func (v *stageDirector) line(style lipgloss.Style, format string, args ...any) {
+// ink is how a terminal shows a text: parameters of ECMA-48's SGR, with the colours of
+// the 256 that terminals agree on.
+type ink string
+
+const (
+	bold   ink = "1"
+	faint  ink = "2"
+	orange ink = "1;38;5;208"
+	green  ink = "38;5;42"
+	red    ink = "1;38;5;196"
+	blue   ink = "38;5;39"
+)
+
+// inked tells whether w is a terminal that shows colours, and nobody objects
+// (no-color.org).
+func inked(w io.Writer, p process) bool {
+	f, ok := w.(*os.File)
+	no, _ := p.env("NO_COLOR")
+	kind, _ := p.env("TERM")
+	return ok && no == "" && kind != "" && kind != "dumb" && term.IsTerminal(int(f.Fd()))
+}
+
+func (v *stageDirector) in(i ink, text string) string {
+	if !v.inked {
+		return text
+	}
+	return "\x1b[" + string(i) + "m" + text + "\x1b[0m"
+}
+
+func (v *stageDirector) line(text string) {
 	if !v.quiet {
-		_, _ = lipgloss.Fprintln(v.w, style.Render(fmt.Sprintf(format, args...)))
+		_, _ = fmt.Fprintln(v.w, text)
 	}
 }
 
-func (v *stageDirector) title(text string) {
-	v.line(lipgloss.NewStyle().Bold(true).Foreground(lipgloss.Color("208")).MarginBottom(1), "%s", text)
-}
+func (v *stageDirector) title(text string) { v.line(v.in(orange, text) + "\n") }
 
 func (v *stageDirector) say(format string, args ...any) {
-	v.line(lipgloss.NewStyle().Faint(true), format, args...)
+	v.line(v.in(faint, fmt.Sprintf(format, args...)))
 }
 
 func (v *stageDirector) chapter(format string, args ...any) {
-	v.line(lipgloss.NewStyle().Bold(true).MarginTop(1), format, args...)
+	v.line("\n" + v.in(bold, fmt.Sprintf(format, args...)))
 }
 
 func (v *stageDirector) did(s demoStep) {
-	ok := lipgloss.NewStyle().Foreground(lipgloss.Color("42")).Render("✓")
-	ms := lipgloss.NewStyle().Faint(true).Render(fmt.Sprintf("%8.1f ms", s.MS))
-	v.line(lipgloss.NewStyle(), "%s %-14s %s  %s", ok, s.Name, ms, s.Detail)
+	v.line(fmt.Sprintf("%s %-14s %s  %s", v.in(green, "✓"), s.Name, v.in(faint, fmt.Sprintf("%8.1f ms", s.MS)), s.Detail))
 }
 
-func (v *stageDirector) failed(err error) {
-	v.line(lipgloss.NewStyle().Bold(true).Foreground(lipgloss.Color("196")).MarginTop(1), "✗ %v", err)
-}
+func (v *stageDirector) failed(err error) { v.line("\n" + v.in(red, "✗ "+err.Error())) }
 
-func (v *stageDirector) done() {
-	v.line(lipgloss.NewStyle().Bold(true).Foreground(lipgloss.Color("42")).MarginTop(1), "Every step did what it says.")
-}
+func (v *stageDirector) done() { v.line("\n" + v.in(bold+";"+green, "Every step did what it says.")) }
 
 // hold keeps the URL open on a terminal until Enter, the time or a signal ends it.
 func hold(ctx context.Context, p process, show *stageDirector, url string, d time.Duration) {
@@ -151,7 +172,7 @@ func hold(ctx context.Context, p process, show *stageDirector, url string, d tim
 		return
 	}
 	show.chapter("The claimed Worker still answers. Open it in a browser:")
-	show.line(lipgloss.NewStyle().Foreground(lipgloss.Color("39")), "%s", url)
+	show.line(show.in(blue, url))
 	enter := make(chan struct{})
 	go func() { // ends with the process: a read from a terminal can't be called off
 		_, _ = in.Read(make([]byte, 1))

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"github.com/tailscale/hujson"
@@ -49,6 +50,9 @@ func (c *httpCmd) Run(ctx context.Context, o *options, p process) error {
 	auth, err := c.auth(o, p)
 	if err != nil {
 		return refuse(err)
+	}
+	if percent := gcPercent(p); percent > 0 {
+		debug.SetGCPercent(percent) // one process for all, not one for each window
 	}
 	o.rootsByName = true // an agent on another machine has no folder here
 	if o.Approval == approvalAttended {

@@ -50,7 +50,7 @@ func (h *house) watch(ctx context.Context, o *options, p process, readings []tel
 	if err != nil {
 		return nil, err
 	}
-	cfg.Readings = readings
+	cfg.Readings, cfg.TracesOnly = readings, readings == nil
 	t, err := telemetry.New(ctx, cfg)
 	if err != nil {
 		return nil, refuse(err)
@@ -75,7 +75,7 @@ func (h *house) quietly(ctx context.Context, o *options, p process) (deploy.Obse
 		return h.watch(ctx, o, p, nil)
 	}
 	return &later{make: func() deploy.Observer {
-		t, err := telemetry.New(ctx, telemetry.Config{Version: version})
+		t, err := telemetry.New(ctx, telemetry.Config{Version: version, TracesOnly: true})
 		if err != nil {
 			h.log.Warn().Err(err).Msg("calls are not traced")
 			return deploy.NoObserver{}

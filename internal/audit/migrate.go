@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"embed"
 	"fmt"
-	"io/fs"
 	"time"
 
 	"github.com/pressly/goose/v3"
@@ -28,10 +27,15 @@ func migrate(ctx context.Context, db *sql.DB, kind Dialect) error {
 	if kind != SQLite && kind != Postgres {
 		return fmt.Errorf("the log can't be kept in a database of the kind %q", kind)
 	}
-	files, err := fs.Sub(migrations, "migrations/"+string(kind))
+	text, err := migrations.ReadFile("migrations/" + string(kind) + "/00001_start.sql")
 	if err != nil {
 		return fmt.Errorf("the migrations: %w", err)
 	}
+	// As one text, which the database takes apart itself: goose would take a buffer of 4 MiB.
+	first := goose.NewGoMigration(1, &goose.GoFunc{RunTx: func(ctx context.Context, tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, string(text))
+		return err
+	}}, nil)
 	// Several processes that start at once on a new database: one is first, the others
 	// fail at its tables or its lock, and then find everything done.
 	for try := 0; ; try++ {
@@ -42,7 +46,7 @@ func migrate(ctx context.Context, db *sql.DB, kind Dialect) error {
 		if version == schemaVersion {
 			return nil
 		}
-		p, err := goose.NewProvider(goose.Dialect(kind), db, files, goose.WithTableName(versionTable))
+		p, err := goose.NewProvider(goose.Dialect(kind), db, nil, goose.WithGoMigrations(first), goose.WithTableName(versionTable))
 		if err == nil {
 			_, err = p.Up(ctx)
 		}

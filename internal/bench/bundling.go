@@ -39,7 +39,7 @@ func bundlingRow(ctx context.Context, rounds int, peers peertest.Peers, them *wr
 	if err != nil {
 		return err
 	}
-	b, err := bundle.New(bundle.Config{Roots: []string{filepath.Dir(dir)}, Checker: []string{self, bundle.CheckCommand}})
+	b, err := bundle.New(bundle.Config{Roots: []string{filepath.Dir(dir)}, Checker: []string{self, bundle.CheckCommand}, LargeGCPercent: 200})
 	if err != nil {
 		return err
 	}

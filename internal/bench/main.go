@@ -15,10 +15,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
-	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"time"
 
@@ -44,10 +41,8 @@ func main() {
 		return
 	}
 	rounds := flag.Int("rounds", 7, "counted rounds of each measurement")
-	only := flag.String("only", "", `"bundling", "resources", "deploying", "record", "guardrails" or "http": one table`)
+	only := flag.String("only", "", `"bundling", "resources", "deploying", "server", "record", "guardrails" or "http": one table`)
 	flag.Parse()
-	// As cmd/mcp-server has it: bundling happens in this process.
-	debug.SetGCPercent(200)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	err := run(ctx, *rounds, *only)
 	stop()
@@ -74,9 +69,12 @@ func run(ctx context.Context, rounds int, only string) error {
 			return err
 		}
 	}
-	peers, err := peertest.Find(ctx)
-	if err != nil {
-		return err
+	var peers peertest.Peers
+	if only != "server" {
+		var err error
+		if peers, err = peertest.Find(ctx); err != nil {
+			return err
+		}
 	}
 	if only == "" || only == "guardrails" {
 		if err := guardrails(ctx, rounds, peers); err != nil || only != "" {
@@ -88,9 +86,9 @@ func run(ctx context.Context, rounds int, only string) error {
 		return fmt.Errorf("a folder: %w", err)
 	}
 	defer os.RemoveAll(work) //nolint:errcheck // a temporary folder
-	program := filepath.Join(work, "mcp-server")
-	if out, err := exec.CommandContext(ctx, "go", "build", "-o", program, "./cmd/mcp-server").CombinedOutput(); err != nil { //nolint:gosec // our own program
-		return fmt.Errorf("go build (run this from the repository's root): %w\n%s", err, out)
+	program, err := install(ctx, work)
+	if err != nil {
+		return err
 	}
 	box, err := startSandbox(ctx, program, work)
 	if err != nil {
@@ -99,6 +97,9 @@ func run(ctx context.Context, rounds int, only string) error {
 	defer box.end()
 	them := &wranglerSide{peers: peers, api: box.API, work: work}
 	us := &ourSide{program: program, box: box, work: work}
+	if only == "server" {
+		return serverAlone(ctx, rounds, box, us)
+	}
 	if only == "" || only == "deploying" {
 		rows, err := measure(ctx, rounds, box, them, us)
 		if err != nil {

@@ -94,6 +94,8 @@ func (b *Bundler) bundle(ctx context.Context, src deploy.Source, p *opened) (*de
 		b: b, src: src, f: newFiles(ctx, p.tree, p.project, b.cfg), inline: p.inline, folder: p.folder,
 		art: &deploy.Artifact{Warnings: p.warnings},
 	}
+	j.f.leisure = &b.leisure
+	defer j.f.done()
 	j.f.nesting = &checker{command: b.cfg.Checker, passed: &b.flat}
 	defer j.f.nesting.close()
 	if err := j.run(); err != nil {
@@ -264,10 +266,10 @@ func (j *job) settleBindings() error {
 	return nil
 }
 
-var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,127}$`)
+var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 func (j *job) variable(where, name string) bool {
-	if variableName.MatchString(name) {
+	if len(name) <= 128 && variableName.MatchString(name) {
 		return true
 	}
 	j.set.wrong(where, "the name of an environment variable")

@@ -17,14 +17,14 @@ func validDate(d string) bool {
 	return err == nil
 }
 
-var flagName = regexp.MustCompile(`^[a-z0-9_]{1,100}$`)
+var flagName = regexp.MustCompile(`^[a-z0-9_]+$`)
 
 // compatibility settles date and flags, with a warning for each thing it changed.
 func (b *Bundler) compatibility(date string, flags []string) (string, []string, []string, error) {
 	var warnings []string
 	flags = slices.Compact(slices.Sorted(slices.Values(flags)))
 	for _, f := range flags {
-		if !flagName.MatchString(f) {
+		if len(f) > 100 || !flagName.MatchString(f) {
 			return "", nil, nil, deploy.Errorf(deploy.CodeInvalidArgument, "Flags look like nodejs_compat; see Cloudflare's list of compatibility flags.",
 				"%q is not a compatibility flag", cutText(f, 100))
 		}

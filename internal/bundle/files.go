@@ -22,6 +22,7 @@ type files struct {
 	tree    tree
 	limits  Config
 	nesting *checker
+	leisure *leisure
 	project string // the project's folder in the tree
 
 	mu   sync.Mutex
@@ -31,6 +32,7 @@ type files struct {
 	bytes int64
 	err   *deploy.Error // the first limit that was met
 	sizes map[string]int64
+	large bool // it has leisure
 }
 
 // folder is what is known of one folder, by one of its (perhaps linked) paths.
@@ -49,7 +51,18 @@ type folder struct {
 }
 
 func newFiles(ctx context.Context, t tree, project string, limits Config) *files {
-	return &files{ctx: ctx, tree: t, project: project, limits: limits, dirs: map[string]*folder{}, sizes: map[string]int64{}}
+	return &files{ctx: ctx, tree: t, project: project, limits: limits, dirs: map[string]*folder{}, sizes: map[string]int64{}, leisure: &leisure{}}
+}
+
+// done is called once, at the end. What is read after it, by a bundle that was given up,
+// has no leisure.
+func (f *files) done() {
+	f.spent.Lock()
+	defer f.spent.Unlock()
+	if f.large {
+		f.leisure.end()
+	}
+	f.large = true
 }
 
 // maxLinks bounds how many links one path may go through.
@@ -291,6 +304,10 @@ func (f *files) account(real string, n int64) error {
 		f.sizes[real] = n
 	}
 	count, total := len(f.sizes), f.bytes
+	if count >= largeFiles && !f.large {
+		f.large = true
+		f.leisure.begin()
+	}
 	f.spent.Unlock()
 	if count > f.limits.MaxFiles {
 		return f.stop(deploy.Errorf(deploy.CodeTooManyFiles,

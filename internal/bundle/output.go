@@ -80,14 +80,20 @@ const maxLargest = 5
 // weigh counts sizes as wrangler does: modules without source maps, and the gzipped
 // size of all of them one after the other (wrangler-wire fact sheet, section 16).
 func (j *job) weigh(weights map[string]int64) {
-	zip, _ := j.b.gzips.Get().(*gzip.Writer)
 	var n counter
-	if zip == nil {
-		zip = gzip.NewWriter(&n)
-	} else {
+	var zip *gzip.Writer
+	select {
+	case zip = <-j.b.gzips:
 		zip.Reset(&n)
+	default:
+		zip = gzip.NewWriter(&n)
 	}
-	defer j.b.gzips.Put(zip)
+	defer func() {
+		select {
+		case j.b.gzips <- zip:
+		default:
+		}
+	}()
 	j.art.Bytes = 0
 	for _, m := range j.art.Modules {
 		if m.Type == deploy.TypeSourceMap {

@@ -10,12 +10,16 @@ import (
 	"github.com/hourglass-mcp/hourglass/internal/deploy"
 )
 
-// The forms of names that stand in API paths and queries.
+// maxResourceName is the longest name of a resource or table, in characters.
+const maxResourceName = 64
+
+// The forms of names that stand in API paths and queries. How long they may be is no part
+// of them: a pattern that counts takes 0.1 MB, at every start of the program.
 var (
-	resourceName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
+	resourceName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]*$`)
 	className    = regexp.MustCompile(`^[\pL_$][\pL\pN_$]*$`)
 	cronForm     = regexp.MustCompile(`^[0-9A-Za-z*,/#-]+(?:\s+[0-9A-Za-z*,/#-]+){4}$`)
-	tableName    = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,63}$`)
+	tableName    = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 )
 
 // settleResources reads what the Worker needs beside its code: bindings in wrangler's
@@ -85,7 +89,7 @@ func (j *job) rowsOf(key string, list []node, need ...string) []*object {
 
 // named holds a name to what can stand in an address of the API.
 func (j *job) named(where, name string) bool {
-	if name == "" || resourceName.MatchString(name) {
+	if name == "" || len(name) <= maxResourceName && resourceName.MatchString(name) {
 		return true
 	}
 	j.set.wrong(where, "a name of up to 64 letters, digits, dashes and underscores")
@@ -113,7 +117,7 @@ func (j *job) databases(r *deploy.Resources) (out []deploy.Binding) {
 		d := deploy.Database{Binding: o.text("binding"), Name: o.text("database_name"), Table: "d1_migrations"}
 		j.named(where+".database_name", d.Name)
 		if t := o.text("migrations_table"); t != "" {
-			if !tableName.MatchString(t) {
+			if len(t) > maxResourceName || !tableName.MatchString(t) {
 				j.set.wrong(where+".migrations_table", "the name of a table: letters, digits and underscores")
 			}
 			d.Table = t

@@ -154,13 +154,13 @@ func TestSecretsInTails(t *testing.T) {
 	})
 	long := strings.Repeat("x", 995)
 	s.send(conn, `{"outcome":"exception","truncated":true,"eventTimestamp":1760000000000,"exceptions":[{"name":"the-secret","message":"the-secret","stack":"at the-secret"}],
-		"logs":[{"message":["`+long+`the-secret"],"level":"log"},{"message":[{"k":"the-secret"}],"level":"warn"}]}`)
+		"logs":[{"message":["`+long+`the-secret"],"level":"log"},{"message":[{"k":"the-secret"}],"level":"warn"},{"message":["the\u0007-secret"],"level":"log"}]}`)
 	got, err := tail.Next(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	text, _ := json.Marshal(got)
-	if strings.Contains(string(text), "the-s") || got.At.UnixMilli() != 1760000000000 || !got.Truncated {
+	if strings.Contains(string(text), "the-s") || len(got.Logs) != 3 || got.At.UnixMilli() != 1760000000000 || !got.Truncated {
 		t.Errorf("%s", text)
 	}
 	tail.Drop()

@@ -44,7 +44,9 @@ type rawLog struct {
 // freed of secrets and control characters, then cut to size: of a secret that is cut in
 // two first, nobody knows either half.
 func parseTraceEvent(frame []byte, redact func(string) string) (deploy.TraceEvent, bool) {
-	line := func(s string) string { return cut(clean(redact(s)), maxLine) }
+	// Twice: control characters may be part of a secret, or stand in the middle of one.
+	safe := func(s string) string { return redact(clean(redact(s))) }
+	line := func(s string) string { return cut(safe(s), maxLine) }
 	var in traceFrame
 	if trimmed := bytes.TrimSpace(frame); len(trimmed) == 0 || trimmed[0] != '{' || json.Unmarshal(trimmed, &in) != nil {
 		return deploy.TraceEvent{}, false
@@ -76,7 +78,7 @@ func parseTraceEvent(frame []byte, redact func(string) string) (deploy.TraceEven
 	}
 	for _, x := range in.Exceptions[:min(len(in.Exceptions), maxExceptions)] {
 		ev.Exceptions = append(ev.Exceptions, deploy.Exception{
-			Name: line(text(x.Name)), Message: line(text(x.Message)), Stack: cut(clean(redact(text(x.Stack))), maxStack),
+			Name: line(text(x.Name)), Message: line(text(x.Message)), Stack: cut(safe(text(x.Stack)), maxStack),
 		})
 	}
 	for _, l := range in.Logs[:min(len(in.Logs), maxLogs)] {

@@ -71,7 +71,7 @@ func (f *fallback) decode(d *document, v hujson.Value) {
 }
 
 var (
-	ruleName    = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
+	ruleName    = regexp.MustCompile(`^[a-z0-9][a-z0-9-]*$`)
 	fingerprint = regexp.MustCompile(`^f_[0-9a-f]{24}$`)
 )
 
@@ -93,7 +93,7 @@ func readFile(d *document) policyFile {
 		case r.Name.text == "":
 		case r.Name.text == otherwise:
 			d.mistake(r.Name.at, "no rule may be named %q: that is what a decision without rules is reported as", otherwise)
-		case !ruleName.MatchString(r.Name.text):
+		case len(r.Name.text) > 63 || !ruleName.MatchString(r.Name.text):
 			d.mistake(r.Name.at, "a rule's name has lower-case letters, digits and dashes, at most 63, not %q", clip(r.Name.text))
 		case seen[r.Name.text]:
 			d.mistake(r.Name.at, "two rules are named %q", r.Name.text)

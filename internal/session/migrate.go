@@ -1,11 +1,16 @@
 package session
 
 import (
-	"bytes"
+	"context"
+	"database/sql"
 	"embed"
 	"fmt"
 	"io/fs"
+	"path"
 	"regexp"
+	"strings"
+
+	"github.com/pressly/goose/v3"
 )
 
 //go:embed migrations/*.sql
@@ -16,53 +21,42 @@ const schemaVersion = 7
 
 var blob = regexp.MustCompile(`\bBLOB\b`)
 
-// migrationFiles are the migrations in a dialect: the two differ in the name of one type.
-func migrationFiles(d Dialect) (fs.FS, error) {
-	files, err := fs.Sub(migrations, "migrations")
+// migrationsIn are the migrations in a dialect: the two differ in the name of one type.
+//
+// Each direction of a file goes to the database as one text, which both databases take
+// apart themselves. goose would do it with a buffer of 4 MiB for every file; that came to
+// half of the memory that a server on stdio ever had.
+func migrationsIn(d Dialect) (goose.ProviderOption, error) {
+	names, err := fs.Glob(migrations, "migrations/*.sql")
 	if err != nil {
 		return nil, fmt.Errorf("the migrations: %w", err)
 	}
-	if d == Postgres {
-		return byteaFS{files}, nil
+	var all []*goose.Migration
+	for _, name := range names {
+		version, err := goose.NumericComponent(path.Base(name))
+		if err != nil {
+			return nil, fmt.Errorf("the migrations: %w", err)
+		}
+		text, err := migrations.ReadFile(name)
+		if err != nil {
+			return nil, fmt.Errorf("the migrations: %w", err)
+		}
+		if d == Postgres {
+			text = blob.ReplaceAll(text, []byte("BYTEA"))
+		}
+		up, down, _ := strings.Cut(string(text), "-- +goose Down")
+		all = append(all, goose.NewGoMigration(version, statements(up), statements(down)))
 	}
-	return files, nil
+	return goose.WithGoMigrations(all...), nil
 }
 
-// byteaFS shows the files of another file system with PostgreSQL's word for bytes.
-type byteaFS struct{ fs.FS }
-
-// Open implements fs.FS.
-func (b byteaFS) Open(name string) (fs.File, error) {
-	info, err := fs.Stat(b.FS, name)
-	if err != nil || info.IsDir() {
-		return b.FS.Open(name)
-	}
-	text, err := fs.ReadFile(b.FS, name)
-	if err != nil {
-		return nil, err
-	}
-	text = blob.ReplaceAll(text, []byte("BYTEA"))
-	return &textFile{Reader: bytes.NewReader(text), info: sized{info, int64(len(text))}}, nil
+// statements is one direction of a migration, done in a transaction.
+func statements(text string) *goose.GoFunc {
+	return &goose.GoFunc{RunTx: func(ctx context.Context, tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, text)
+		return err
+	}}
 }
-
-type textFile struct {
-	*bytes.Reader
-	info fs.FileInfo
-}
-
-// Stat implements fs.File.
-func (f *textFile) Stat() (fs.FileInfo, error) { return f.info, nil }
-
-// Close implements fs.File.
-func (*textFile) Close() error { return nil }
-
-type sized struct {
-	fs.FileInfo
-	size int64
-}
-
-// Size implements fs.FileInfo.
-func (s sized) Size() int64 { return s.size }
 
 // errNewer refuses the schema of a newer program: what it means is not known here.
 func errNewer(version int64) error {

@@ -64,6 +64,8 @@ type Store struct {
 	db       *sql.DB
 	seal     *sealer
 	prunedAt time.Time
+
+	packers sync.Pool // of *flate.Writer, which are large
 }
 
 var (

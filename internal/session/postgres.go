@@ -127,7 +127,7 @@ func (server) schemaOf(ctx context.Context, db *sql.DB) (version int64, err erro
 }
 
 func (server) migrations(db *sql.DB) (*goose.Provider, error) {
-	files, err := migrationFiles(Postgres)
+	all, err := migrationsIn(Postgres)
 	if err != nil {
 		return nil, err
 	}
@@ -136,7 +136,7 @@ func (server) migrations(db *sql.DB) (*goose.Provider, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the migrations: %w", err)
 	}
-	return goose.NewProvider(goose.DialectPostgres, db, files, goose.WithTableName(schemaTable), goose.WithSessionLocker(locker))
+	return goose.NewProvider(goose.DialectPostgres, db, nil, all, goose.WithTableName(schemaTable), goose.WithSessionLocker(locker))
 }
 
 // clock is the server's, as it is now: that of a transaction's beginning may be old

@@ -108,11 +108,11 @@ func (f folder) bringUp(ctx context.Context, db *sql.DB) error {
 }
 
 func (folder) migrations(db *sql.DB) (*goose.Provider, error) {
-	files, err := migrationFiles(SQLite)
+	all, err := migrationsIn(SQLite)
 	if err != nil {
 		return nil, err
 	}
-	return goose.NewProvider(goose.DialectSQLite3, db, files)
+	return goose.NewProvider(goose.DialectSQLite3, db, nil, all)
 }
 
 func pause(ctx context.Context, d time.Duration) error {

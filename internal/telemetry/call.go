@@ -6,7 +6,6 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
@@ -62,7 +61,7 @@ func (c *call) Stage(s deploy.Stage) {
 	c.stage, c.stageBegan = s, time.Now()
 	_, c.stageSpan = c.t.tracer.Start(c.ctx, bounded(string(s)))
 	if s == deploy.StageAccount {
-		c.t.accounts.Add(c.ctx, 1)
+		c.t.counts.account()
 	}
 }
 
@@ -72,7 +71,7 @@ func (c *call) endStage() {
 	}
 	c.stageSpan.End()
 	c.stageSpan = nil
-	c.t.stages.Record(c.ctx, time.Since(c.stageBegan).Seconds(), metric.WithAttributes(attribute.String("stage", bounded(string(c.stage)))))
+	c.t.counts.stage(bounded(string(c.stage)), time.Since(c.stageBegan))
 }
 
 // End implements deploy.Observed.
@@ -83,13 +82,10 @@ func (c *call) End(outcome string, failed bool) {
 	}
 	c.endStage()
 	c.span.SetAttributes(attribute.String(attrOutcome, outcome))
-	attrs := []attribute.KeyValue{attribute.String(attrMethod, methodCall), attribute.String(attrTool, c.tool)}
 	if failed {
 		c.span.SetAttributes(attribute.String(attrErrorType, toolError))
 		c.span.SetStatus(codes.Error, outcome)
-		attrs = append(attrs, attribute.String(attrErrorType, toolError))
 	}
 	c.span.End()
-	c.t.took.Record(c.ctx, time.Since(c.began).Seconds(), metric.WithAttributes(attrs...))
-	c.t.calls.Add(c.ctx, 1, metric.WithAttributes(attribute.String("tool", c.tool), attribute.String("outcome", outcome)))
+	c.t.counts.call(c.tool, outcome, failed, time.Since(c.began), c.TraceID())
 }

@@ -5,20 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"regexp"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
-	exporter "go.opentelemetry.io/otel/exporters/prometheus"
-	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/propagation"
-	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
@@ -57,6 +50,8 @@ type Config struct {
 	Version string
 	// Readings are what /metrics shows beside the counts of calls.
 	Readings []Reading
+	// TracesOnly: nothing is counted, and Metrics has nothing to serve.
+	TracesOnly bool
 	// Exporter replaces the OTLP exporter, in tests; its spans are exported at once.
 	Exporter sdktrace.SpanExporter
 	// Failed is told of a failed export, without its address; nil: nobody is.
@@ -65,16 +60,10 @@ type Config struct {
 
 // Telemetry implements deploy.Observer and serves metrics.
 type Telemetry struct {
-	cfg      Config
 	traces   *sdktrace.TracerProvider
-	meters   *sdkmetric.MeterProvider
 	tracer   trace.Tracer
-	registry *prometheus.Registry
-
-	calls    metric.Int64Counter
-	took     metric.Float64Histogram
-	stages   metric.Float64Histogram
-	accounts metric.Int64Counter
+	registry *prometheus.Registry // nil: nothing is counted
+	counts   *counts
 }
 
 var _ deploy.Observer = (*Telemetry)(nil)
@@ -87,87 +76,52 @@ const (
 
 // New makes it. With an OTLP endpoint that can't be reached it works all the same.
 func New(ctx context.Context, cfg Config) (*Telemetry, error) {
-	t := &Telemetry{cfg: cfg, registry: prometheus.NewRegistry()}
+	t := &Telemetry{}
 	who := resource.NewSchemaless(attribute.String("service.name", "hourglass"), attribute.String("service.version", cfg.Version))
 	options := []sdktrace.TracerProviderOption{sdktrace.WithResource(who)}
 	switch {
 	case cfg.Exporter != nil:
 		options = append(options, sdktrace.WithSyncer(cfg.Exporter))
 	case cfg.OTLPEndpoint != "":
-		out, err := otlp(ctx, cfg)
+		out, err := newOTLP(cfg)
 		if err != nil {
 			return nil, err
 		}
-		options = append(options, sdktrace.WithBatcher(&told{SpanExporter: out, address: cfg.OTLPEndpoint, failed: cfg.Failed}, sdktrace.WithExportTimeout(exportTimeout)))
+		options = append(options, sdktrace.WithBatcher(&told{SpanExporter: out, failed: cfg.Failed}, sdktrace.WithExportTimeout(exportTimeout)))
 	}
 	t.traces = sdktrace.NewTracerProvider(options...)
 	t.tracer = t.traces.Tracer(scope)
-	if err := t.measure(who); err != nil {
+	if cfg.TracesOnly {
+		return t, nil
+	}
+	t.registry = prometheus.NewRegistry()
+	var err error
+	if t.counts, err = newCounts(t.registry, cfg.Readings); err != nil {
 		return nil, errors.Join(err, t.Close(ctx))
 	}
 	return t, nil
 }
 
-func otlp(ctx context.Context, cfg Config) (sdktrace.SpanExporter, error) {
-	u, err := url.Parse(cfg.OTLPEndpoint)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return nil, errors.New("the address of the trace collector is not an http or https URL; give one such as http://127.0.0.1:4318")
-	}
-	if u.Path == "" || u.Path == "/" {
-		u.Path = "/v1/traces" // the specification's default for a base address
-	}
-	out, err := otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(u.String()), otlptracehttp.WithHeaders(cfg.OTLPHeaders), otlptracehttp.WithTimeout(exportTimeout))
-	if err != nil {
-		return nil, fmt.Errorf("telemetry: %w", err)
-	}
-	return out, nil
-}
-
 // told is an exporter whose failures are told to us, and not printed by the SDK.
 type told struct {
 	sdktrace.SpanExporter
-	address string // may hold a key of the operator's
-	failed  func(error)
+	failed func(error)
 }
 
 // ExportSpans implements sdktrace.SpanExporter.
 func (e *told) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
 	err := e.SpanExporter.ExportSpans(ctx, spans)
 	if err != nil && e.failed != nil {
-		e.failed(errors.New(strings.ReplaceAll(err.Error(), e.address, "the collector")))
+		e.failed(err)
 	}
 	return nil
 }
 
-// buckets are seconds: a redeploy takes about 0.05, a fresh account 0.3 against the
-// sandbox and some 20 on the live API (peers fact sheet, 2.2).
-func buckets() metric.HistogramOption {
-	return metric.WithExplicitBucketBoundaries(.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 20, 40)
-}
-
-func (t *Telemetry) measure(who *resource.Resource) error {
-	reader, err := exporter.New(exporter.WithRegisterer(t.registry), exporter.WithoutScopeInfo(), exporter.WithoutTargetInfo())
-	if err != nil {
-		return fmt.Errorf("telemetry: %w", err)
-	}
-	t.meters = sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader), sdkmetric.WithResource(who))
-	m := t.meters.Meter(scope)
-	var errs [4]error
-	t.calls, errs[0] = m.Int64Counter("hourglass_tool_calls", metric.WithDescription("Tool calls by tool and outcome."))
-	t.took, errs[1] = m.Float64Histogram("mcp.server.operation.duration", metric.WithUnit("s"), metric.WithDescription("How long MCP requests took."), buckets())
-	t.stages, errs[2] = m.Float64Histogram("hourglass_stage_duration", metric.WithUnit("s"), metric.WithDescription("How long each stage of a deployment took."), buckets())
-	t.accounts, errs[3] = m.Int64Counter("hourglass_accounts_created", metric.WithDescription("Temporary accounts that calls went through the making of."))
-	for _, r := range t.cfg.Readings {
-		if err := t.registry.Register(newReading(r)); err != nil {
-			return fmt.Errorf("telemetry: %s: %w", r.Name, err)
-		}
-	}
-	errs2 := errors.Join(t.registry.Register(collectors.NewGoCollector()), t.registry.Register(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})))
-	return errors.Join(errors.Join(errs[:]...), errs2)
-}
-
 // Metrics serves the counts in Prometheus' form.
 func (t *Telemetry) Metrics() http.Handler {
+	if t.registry == nil {
+		return http.NotFoundHandler()
+	}
 	return promhttp.HandlerFor(t.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second, EnableOpenMetrics: true})
 }
 
@@ -175,11 +129,7 @@ func (t *Telemetry) Metrics() http.Handler {
 func (t *Telemetry) Close(ctx context.Context) error {
 	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), exportTimeout)
 	defer stop()
-	err := t.traces.Shutdown(ctx)
-	if t.meters != nil {
-		err = errors.Join(err, t.meters.Shutdown(ctx))
-	}
-	if err != nil {
+	if err := t.traces.Shutdown(ctx); err != nil {
 		return fmt.Errorf("telemetry: closing: %w", err)
 	}
 	return nil
@@ -195,10 +145,10 @@ func FromHeaders(next http.Handler) http.Handler {
 }
 
 // known holds a label's value to what we chose ourselves.
-var known = regexp.MustCompile(`^[a-z0-9_.]{1,40}$`)
+var known = regexp.MustCompile(`^[a-z0-9_.]+$`)
 
 func bounded(s string) string {
-	if !known.MatchString(s) {
+	if len(s) > 40 || !known.MatchString(s) {
 		return "other"
 	}
 	return s

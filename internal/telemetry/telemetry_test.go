@@ -154,6 +154,37 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
+// TestExemplar: a bucket of the durations names a trace, to those who ask in OpenMetrics.
+func TestExemplar(t *testing.T) {
+	tel := newTelemetry(t, telemetry.Config{})
+	_, call := tel.Begin(t.Context(), "status", deploy.TraceContext{Parent: parent})
+	call.End("ok", false)
+	r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+	r.Header.Set("Accept", "application/openmetrics-text; version=1.0.0")
+	w := httptest.NewRecorder()
+	tel.Metrics().ServeHTTP(w, r)
+	if !strings.Contains(w.Body.String(), `# {trace_id="`+traceID+`"}`) {
+		t.Error(w.Body)
+	}
+}
+
+// TestTracesOnly: calls have their trace, and nothing is counted or served.
+func TestTracesOnly(t *testing.T) {
+	spans := tracetest.NewInMemoryExporter()
+	tel := newTelemetry(t, telemetry.Config{TracesOnly: true, Exporter: spans})
+	_, call := tel.Begin(t.Context(), "status", deploy.TraceContext{Parent: parent})
+	call.Stage(deploy.StageAccount)
+	call.End("ok", false)
+	if call.TraceID() != traceID || len(spans.GetSpans()) != 2 {
+		t.Errorf("trace %s, %d spans", call.TraceID(), len(spans.GetSpans()))
+	}
+	w := httptest.NewRecorder()
+	tel.Metrics().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	if w.Code != http.StatusNotFound {
+		t.Errorf("HTTP %d: %s", w.Code, w.Body)
+	}
+}
+
 // TestOTLP: spans reach a collector with the operator's key; one that is away is told,
 // without its address, and stops nothing.
 func TestOTLP(t *testing.T) {

@@ -81,7 +81,7 @@ func (l *lineReader) pass(line, part []byte, err error) error {
 // lastID is a request id as the last member of a message, where the TypeScript and the
 // Python SDK put it. In valid JSON the unescaped quotes can't be inside of a string, and
 // the brace that ends the line closes the message itself.
-var lastID = regexp.MustCompile(`[,{]\s*"id"\s*:\s*("(?:[^"\\]|\\.){0,200}"|-?[0-9]{1,19})\s*}\s*$`)
+var lastID = regexp.MustCompile(`[,{]\s*"id"\s*:\s*("(?:[^"\\]|\\.)*"|-?[0-9]{1,19})\s*}\s*$`)
 
 // findID looks for a message's id in the beginning and the end of its line.
 func findID(head, tail []byte) json.RawMessage {

@@ -68,7 +68,7 @@ func TestChromiumAxe(t *testing.T) {
 		see(path)
 	}
 	c.seeStates(h, see)
-	c.seeForms(h, see)
+	c.seeForms(h)
 
 	other := newHall(t, web.ConsoleConfig{})                     // no passkeys, and a human who may not decide
 	c.enter(other, user("vic"+strings.Repeat("W", 90), operate)) // and has a long name
@@ -113,7 +113,7 @@ func (c *critic) seeStates(h *hall, see func(string)) {
 }
 
 // seeForms looks at what comes of forms, also of those that are refused.
-func (c *critic) seeForms(h *hall, see func(string)) {
+func (c *critic) seeForms(h *hall) {
 	c.t.Helper()
 	console := h.con.Address()
 	c.Open(console)

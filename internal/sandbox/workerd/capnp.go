@@ -25,9 +25,19 @@ const (
 )
 
 var (
-	workerName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}$`)
-	envName    = regexp.MustCompile(`^[^\x00-\x1f\x7f]{1,255}$`)
+	workerName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*$`)
+	envName    = regexp.MustCompile(`^[^\x00-\x1f\x7f]+$`)
 )
+
+// maxName bounds both, in characters. It is no part of the patterns: one that counts to
+// 255 takes 0.2 MB, at every start of the program.
+const maxName = 255
+
+func goodWorkerName(s string) bool { return len(s) <= maxName && workerName.MatchString(s) }
+
+func goodEnvName(s string) bool {
+	return utf8.ValidString(s) && utf8.RuneCountInString(s) <= maxName && envName.MatchString(s)
+}
 
 // quote writes a Cap'n Proto text literal. It is not a JSON string: control bytes are
 // \xNN, and \u is not known (workerd fact sheet, section 1). Go's and C's \ooo and \xNN
@@ -74,7 +84,7 @@ type writer struct {
 func (c Config) write(dir string) (config string, handlers []served, err error) {
 	w := &writer{dir: dir, cfg: c, known: map[string]bool{}}
 	for _, wk := range c.Workers {
-		if !workerName.MatchString(wk.Name) {
+		if !goodWorkerName(wk.Name) {
 			return "", nil, refuse(wk, "%q is not a name for a Worker: letters, digits, '-', '_' and '.' are allowed", wk.Name)
 		}
 		if w.known[wk.Name] {
@@ -209,7 +219,7 @@ func (w *writer) worker(i int, wk Worker) error {
 	fmt.Fprintf(&w.out, "],\n      globalOutbound = %s,\n      bindings = [\n", quote(outbound))
 	seen := map[string]bool{}
 	for _, b := range wk.Bindings {
-		if !envName.MatchString(b.Name) || !utf8.ValidString(b.Name) {
+		if !goodEnvName(b.Name) {
 			return refuse(wk, "%q is not a name for a binding", b.Name)
 		}
 		if seen[b.Name] {
@@ -318,7 +328,7 @@ func ordered(wk Worker) ([]Module, error) {
 // moduleName is a module's name as the runtime wants it: relative, without "./".
 func moduleName(wk Worker, name string) (string, error) {
 	clean := path.Clean(name)
-	if name == "" || clean == "." || clean == ".." || strings.HasPrefix(clean, "../") || path.IsAbs(clean) || !envName.MatchString(clean) || !utf8.ValidString(clean) {
+	if name == "" || clean == "." || clean == ".." || strings.HasPrefix(clean, "../") || path.IsAbs(clean) || !goodEnvName(clean) {
 		return "", refuse(wk, "%q is not a name for a module: give a relative path without '..'", name)
 	}
 	return clean, nil
