@@ -24,10 +24,12 @@ import (
 
 // claimCmd opens a sealed claim link. It is for the human whose key it is sealed to.
 type claimCmd struct {
-	What     string `arg:"" optional:"" help:"A session, or a claim file (deploy --claim-out). Default: the newest session."`
-	Identity string `help:"Your key: what claim-key new made, or an age identity file. Default: claim.key in the configuration folder." placeholder:"FILE"`
-	QR       bool   `name:"qr" help:"Show a QR code and the link, and open no browser. So it is over SSH."`
-	Print    bool   `help:"Print the link although standard output is no terminal, and ask nothing."`
+	What       string `arg:"" optional:"" help:"A session, or a claim file (deploy --claim-out). Default: the newest session."`
+	Identity   string `help:"Your key: what claim-key new made, or an age identity file. Default: claim.key in the configuration folder." placeholder:"FILE"`
+	QR         bool   `name:"qr" help:"Show a QR code and the link, and open no browser. So it is over SSH."`
+	Adopted    bool   `help:"Say that you finished at Cloudflare: the account is in your dashboard." xor:"word"`
+	NotAdopted bool   `help:"Say that you did not finish there." xor:"word"`
+	Print      bool   `help:"Print the link although standard output is no terminal, and ask nothing."`
 }
 
 // desk is the human's place, as the claim commands use it.
@@ -114,6 +116,9 @@ func (c *claimCmd) run(ctx context.Context, o *options, d *desk) error {
 	if d.in == nil && !c.Print {
 		return refuse(errors.New("this asks a human, so it needs a terminal: run it yourself, not through an agent or a script"))
 	}
+	if c.Adopted || c.NotAdopted {
+		return c.say(ctx, o, d)
+	}
 	h, file, err := c.find(ctx, o, d.p)
 	if err != nil {
 		return err
@@ -147,7 +152,50 @@ func (c *claimCmd) run(ctx context.Context, o *options, d *desk) error {
 	} else if err := h.service.AdoptSealed(ctx, file.SessionID, file.Digest, deploy.Human{Name: operator().Principal}); err != nil {
 		return err
 	}
-	return c.deliver(ctx, link, d)
+	if err := c.deliver(ctx, link, d); err != nil || h == nil || c.Print {
+		return err
+	}
+	fmt.Fprintf(d.p.stdout, "When you have finished there, say so: mcp-server claim %s --adopted\n", file.SessionID)
+	return nil
+}
+
+// say records the human's word about how it ended at Cloudflare, which tells nobody.
+func (c *claimCmd) say(ctx context.Context, o *options, d *desk) (err error) {
+	if d.in == nil {
+		return refuse(errors.New("this takes a human's word, so it needs a terminal: run it yourself, not through an agent or a script"))
+	}
+	o.brief = true
+	h, err := build(ctx, o, d.p)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, h.close()) }()
+	id := c.What
+	if id == "" {
+		if id, err = newestSession(ctx, h); err != nil {
+			return err
+		}
+	}
+	claim, err := h.store.Claim(ctx, id)
+	if err != nil {
+		return err
+	}
+	if claim == nil {
+		return refuse(fmt.Errorf("nobody was asked to keep the account of a session %q on this store: name the session, not a claim file", printable(id)))
+	}
+	question := "Have you finished at Cloudflare: is the account of session " + id + " in your dashboard?"
+	if c.NotAdopted {
+		question = "Shall it be noted that the account of session " + id + " was not taken over?"
+	}
+	yes, err := (&asker{in: bufio.NewReader(d.in), p: d.p}).yes(question)
+	if err != nil || !yes {
+		return err
+	}
+	if err := h.service.Adopted(ctx, claim.ID, c.Adopted, deploy.Human{Name: operator().Principal, Channel: deploy.ChannelCommand}); err != nil {
+		return err
+	}
+	fmt.Fprintln(d.p.stdout, "Noted.")
+	return nil
 }
 
 // find reads the claim file that is named, or asks the store for a session's; then it
@@ -178,14 +226,10 @@ func (c *claimCmd) find(ctx context.Context, o *options, p process) (*house, *de
 func (c *claimCmd) ofSession(ctx context.Context, h *house) (*deploy.ClaimFile, error) {
 	id := c.What
 	if id == "" {
-		all, err := h.store.Sessions(ctx, principal, 1)
-		if err != nil {
+		var err error
+		if id, err = newestSession(ctx, h); err != nil {
 			return nil, err
 		}
-		if len(all) == 0 {
-			return nil, errors.New("nothing has been deployed from here yet; name a claim file")
-		}
-		id = all[0].ID
 	}
 	// Whoever has the store and the key may keep it, whosever agent asked: over HTTP no
 	// session is the local user's.
@@ -198,6 +242,17 @@ func (c *claimCmd) ofSession(ctx context.Context, h *house) (*deploy.ClaimFile, 
 		owner.Principal = found[0].Principal
 	}
 	return h.service.SealedClaim(ctx, owner, id)
+}
+
+func newestSession(ctx context.Context, h *house) (string, error) {
+	all, err := h.store.Sessions(ctx, principal, 1)
+	if err != nil {
+		return "", err
+	}
+	if len(all) == 0 {
+		return "", errors.New("nothing has been deployed from here yet; name a session, or a claim file")
+	}
+	return all[0].ID, nil
 }
 
 // unseal opens the link with the human's key and checks that it is this account's and

@@ -21,7 +21,9 @@ const phrase = "correct horse battery staple"
 func TestSealedClaim(t *testing.T) {
 	w := newWorld(t)
 	public := w.makeClaimKey(t)
-	project := w.write("site/index.js", "export default { fetch: () => new Response('kept') };")
+	project := w.write("site/index.js", "export default { fetch: () => new Response('kept'), scheduled() {} };",
+		"site/wrangler.jsonc", `{"name": "kept", "main": "index.js", "compatibility_date": "2026-01-01",
+			"kv_namespaces": [{"binding": "NOTES"}], "triggers": {"crons": ["0 3 * * *"]}}`)
 	file := filepath.Join(w.home, "claim.json")
 	args := []string{"--api-base-url", w.API, "--edge-url", w.Edge, "--state-dir", filepath.Join(w.home, "state"), "--claim-recipient", public}
 	stdout, stderr, code := w.run(project, append([]string{"deploy", filepath.Join(project, "site"), "--json", "--name", "kept", "--run-id", "run\x1b[2J7", "--claim-out", file}, args...)...)
@@ -43,6 +45,10 @@ func TestSealedClaim(t *testing.T) {
 	// An agent that asks is sent to the human, and told no address.
 	a := w.agent(append([]string{"stdio"}, args...))
 	out := a.call("request_claim", map[string]any{"session_id": res.SessionID})
+	short := deploy.SealedTo([]string{public})
+	if !strings.Contains(out.Text, `"custody":"`+short+`"`) {
+		t.Errorf("it does not say to whom the link is sealed: %s", out.Text)
+	}
 	if out.IsError || out.Live.Claim != "awaiting_human" || !strings.Contains(out.Text, "mcp-server claim "+res.SessionID) || strings.Contains(out.Text, "://") {
 		t.Errorf("%s", out.Text)
 	}
@@ -71,7 +77,7 @@ func TestSealedClaim(t *testing.T) {
 				t.Errorf("%d %s", code, text)
 			}
 			before, _, _ := strings.Cut(text, "Keep all of this")
-			for _, want := range []string{"kept", "digest", "minutes (until", "asked for by", "run·[2J7", "answered 200, as wanted", "index.js"} {
+			for _, want := range []string{"kept", "digest", "minutes (until", "asked for by", "run·[2J7", "answered 200, as wanted", "index.js", short, "KV namespace", "kept-notes", "Cron trigger", "0 3 * * *", "revoke what you did not make"} {
 				if !strings.Contains(before, want) {
 					t.Errorf("%q is not shown before the question:\n%s", want, before)
 				}
@@ -89,9 +95,32 @@ func TestSealedClaim(t *testing.T) {
 	if code != 0 || !strings.Contains(list, `"to":"approved"`) || !strings.Contains(list, `"channel":"sealed"`) || !strings.Contains(list, `"to":"opened"`) {
 		t.Errorf("%d %s %s", code, list, stderr)
 	}
+	if !strings.Contains(list, `"custody":"`+short+`"`) {
+		t.Errorf("the record does not say to whom it is sealed: %s", list)
+	}
 	w.claimRefusals(t, file, res.SessionID, args)
+	w.sayAdopted(t, res.SessionID, args)
 	if _, err := os.Stat(filepath.Join(w.home, "none")); err == nil {
 		t.Error("opening a file made a state folder")
+	}
+}
+
+// sayAdopted: the human's word at a terminal ends the claim's story; nobody else's does.
+func (w *world) sayAdopted(t *testing.T, id string, args []string) {
+	t.Helper()
+	if _, stderr, code := w.run(w.home, append([]string{"claim", id, "--adopted"}, args...)...); code != 2 || !strings.Contains(stderr, "terminal") {
+		t.Errorf("without a terminal: %d %s", code, stderr)
+	}
+	term := w.openTerminal(t, nil, append([]string{"claim", id, "--adopted"}, args...)...)
+	term.answer("in your dashboard?", "yes")
+	if text, code := term.end(); code != 0 || !strings.Contains(text, "Noted.") {
+		t.Errorf("%d %s", code, text)
+	}
+	out, stderr, code := w.run(w.home, append([]string{"sessions", "show", id, "--json"}, args...)...)
+	for _, want := range []string{`"state":"adopted"`, "a human says that the account is in their dashboard", "at a terminal", `"channel":"sealed"`} {
+		if code != 0 || !strings.Contains(out, want) {
+			t.Errorf("the session does not say %s: %d %s %s", want, code, out, stderr)
+		}
 	}
 }
 

@@ -17,7 +17,7 @@ func showClaim(f *deploy.ClaimFile, d *desk) {
 	var b strings.Builder
 	line := func(name, value string) {
 		if value != "" {
-			fmt.Fprintf(&b, "  %-12s %s\n", name, printable(value))
+			fmt.Fprintf(&b, "  %-20s %s\n", name, printable(value))
 		}
 	}
 	b.WriteString("Who keeps this account takes over all of it:\n\n")
@@ -31,44 +31,28 @@ func showClaim(f *deploy.ClaimFile, d *desk) {
 	line("its words", f.Message)
 	line("time left", timeLeft(f.ExpiresAt, d.now()))
 	line("digest", f.Digest)
-	for _, v := range f.Deployments {
-		showClaimed(&b, v, line)
-	}
-	if len(f.Deployments) == 0 {
-		b.WriteString("\n  nothing is deployed on it\n")
+	line("claim link", custodyOf(f))
+	for _, it := range f.Items() {
+		b.WriteString("\n")
+		for _, fact := range it.Facts {
+			line(fact.Name, fact.Value)
+		}
 	}
 	for _, v := range f.Foreign {
 		b.WriteString("\n")
 		line("BEWARE", v.Sentence()+": "+v.Worker+" "+v.VersionID)
 		line("", "somebody else used this account; seen "+v.SeenAt.UTC().Format(time.RFC3339))
 	}
-	b.WriteString("\nAlso whatever these Workers stored: databases, namespaces, queues. A token of the server exists until you revoke it in Cloudflare's dashboard.\n\n")
+	b.WriteString("\n" + deploy.TokenNote + "\n\n")
 	fmt.Fprint(d.p.stdout, b.String())
 }
 
-func showClaimed(b *strings.Builder, v deploy.ClaimedDeployment, line func(name, value string)) {
-	b.WriteString("\n")
-	line("Worker", v.Worker)
-	line("answers at", v.URL)
-	line("digest", v.Digest)
-	line("deployed", v.CreatedAt.UTC().Format(time.RFC3339))
-	if c := v.Check; c != nil {
-		verdict := "not as wanted"
-		if c.OK {
-			verdict = "as wanted"
-		}
-		line("checked", fmt.Sprintf("GET %s answered %d, %s (version %s) %s", c.Path, c.Status, verdict, c.Version, c.Error))
-	} else {
-		line("checked", "never")
+// custodyOf says to whom a claim file is sealed; older files do not.
+func custodyOf(f *deploy.ClaimFile) string {
+	if len(f.Recipients) == 0 {
+		return "sealed"
 	}
-	const most = 20
-	for i, file := range v.Files {
-		if i == most {
-			line("", fmt.Sprintf("and %d files more", len(v.Files)-most))
-			break
-		}
-		line("file", fmt.Sprintf("%s (%d bytes)", file.Name, file.Bytes))
-	}
+	return deploy.SealedTo(f.Recipients)
 }
 
 func pairs(m map[string]string) string {

@@ -14,7 +14,7 @@ import (
 func TestClaimShowsWhatIsNotOurs(t *testing.T) {
 	var out bytes.Buffer
 	d := &desk{p: process{stdout: &out}, now: time.Now}
-	f := &deploy.ClaimFile{AccountName: "otter", Foreign: []deploy.ForeignChange{{Worker: "str\x1b[2Jange", SeenAt: time.Now()}, {Worker: "shop", VersionID: "v9", SeenAt: time.Now()}}}
+	f := &deploy.ClaimFile{AccountName: "otter", Estate: deploy.Estate{Foreign: []deploy.ForeignChange{{Worker: "str\x1b[2Jange", SeenAt: time.Now()}, {Worker: "shop", VersionID: "v9", SeenAt: time.Now()}}}}
 	showClaim(f, d)
 	if got := out.String(); strings.Count(got, "BEWARE") != 2 || !strings.Contains(got, "shop v9") || strings.Contains(got, "\x1b") {
 		t.Errorf("%q", got)

@@ -84,7 +84,10 @@ type options struct {
 	KeepRecords   time.Duration `help:"How long the record of a session is kept after its last use." default:"2160h" placeholder:"TIME"`
 
 	ClaimRecipient []string `help:"A human's age public key that claim links are sealed to, so that nobody else can open them; repeatable." placeholder:"age1…" sep:"none"`
-	// console: humans decide behind a login; nil: on the attended page of this machine.
+	Approval       string   `help:"What a human's yes has to be: attended (whoever is at this machine; not over HTTP), console (a login), or passkey (a touch bound to what is kept). Default: console over HTTP, else attended." enum:",attended,console,passkey" default:"" placeholder:"MODE"`
+	FourEyes       bool     `help:"Refuse a yes by whoever owns the agent that asked; needs --approval console or passkey."`
+	ConsoleURL     string   `name:"console-url" help:"The console of an mcp-server http on the same store, where humans decide about what other commands ask." placeholder:"URL"`
+	// console: this process serves the pages where humans decide behind a login; nil: it does not.
 	console *consoleOptions `kong:"-"`
 	// brief: the command ends at once, so a forwarder of ours would end with it.
 	brief bool `kong:"-"`

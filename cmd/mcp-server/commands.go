@@ -16,6 +16,9 @@ type stdioCmd struct{}
 
 // Run serves until the input ends or the process is told to stop.
 func (stdioCmd) Run(ctx context.Context, o *options, p process) error {
+	if err := mayAsk(o); err != nil {
+		return err
+	}
 	lbl, err := labels(o)
 	if err != nil {
 		return err
@@ -68,6 +71,9 @@ func (d *deployCmd) Run(ctx context.Context, o *options, p process) error {
 	}
 	if d.ClaimOut != "" && len(o.ClaimRecipient) == 0 {
 		return refuse(errors.New("--claim-out writes a claim link that is sealed to somebody: name their public key with --claim-recipient"))
+	}
+	if err := mayAsk(o); err != nil {
+		return err
 	}
 	lbl, err := labels(o)
 	if err != nil {

@@ -15,31 +15,21 @@ import (
 	"github.com/hourglass-mcp/hourglass/internal/web"
 )
 
-// consoleOptions are how humans decide behind a login.
-type consoleOptions struct {
-	approval string // console or passkey
-	fourEyes bool
-	issuer   string // a file
-}
+// consoleOptions are those of the console that this process serves.
+type consoleOptions struct{ issuer string } // a file
 
-// openConsole makes the console, and has the Service ask humans there and hold their yes
-// to it. The attended page is not served then: an agent would get an address that
-// decides without a login.
-func (h *house) openConsole(o *consoleOptions, p process, cfg *deploy.Config) error {
-	issuer, err := consoleIssuer(o.issuer, p)
+// openConsole makes the console, and has the Service ask humans there. The attended page
+// is not served then: an agent would get an address that decides without a login.
+func (h *house) openConsole(o *options, p process, cfg *deploy.Config) error {
+	issuer, err := consoleIssuer(o.console.issuer, p)
 	if err != nil {
 		return refuse(err)
 	}
-	passkeys := o.approval == deploy.ChannelPasskey
-	h.console, err = web.NewConsole(web.ConsoleConfig{Passkeys: passkeys, OIDC: issuer, Logger: h.log, Redactor: h.redactor, Now: now})
+	h.console, err = web.NewConsole(web.ConsoleConfig{Passkeys: o.Approval == approvalPasskey, OIDC: issuer, Logger: h.log, Redactor: h.redactor, Now: now})
 	if err != nil {
 		return refuse(err)
 	}
-	cfg.Pages, cfg.ClaimLink, cfg.FourEyes = h.console, h.console.ClaimURL, o.fourEyes
-	cfg.Channels = []string{deploy.ChannelPasskey}
-	if !passkeys {
-		cfg.Channels = append(cfg.Channels, deploy.ChannelConsole)
-	}
+	cfg.Pages, cfg.ClaimLink, cfg.ApprovalLink = h.console, h.console.ClaimURL, h.console.ApprovalURL
 	return nil
 }
 
@@ -111,6 +101,10 @@ func (c *consoleLoginCmd) Run(ctx context.Context, o *options, p process) error 
 	logins, ok := h.store.(deploy.Logins)
 	if !ok {
 		return errors.Join(errors.New("this store keeps no logins"), h.close())
+	}
+	err = h.service.NoteAccess(ctx, deploy.Access{Kind: deploy.NoticeLoginLink, User: who, How: deploy.AccessLink, By: operator().Principal})
+	if err != nil { // a link that can't be recorded is not printed
+		return errors.Join(err, h.close())
 	}
 	link, err := web.NewLoginLink(ctx, logins, strings.TrimRight(c.PublicURL, "/")+web.PathConsole, who, now())
 	if err = errors.Join(err, h.close()); err != nil {

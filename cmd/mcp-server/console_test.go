@@ -145,6 +145,18 @@ func TestConsoleFourEyes(t *testing.T) {
 			t.Errorf("the record does not say %s\n%s", want, ann.page)
 		}
 	}
+	if code := bob.do(http.MethodPost, console+"/login", url.Values{"code": {"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"}}); code != http.StatusForbidden {
+		t.Errorf("a code that is none: %d", code)
+	}
+	doors := w.records("--act", "login_link")
+	doors = append(append(doors, w.records("--act", "login")...), w.records("--act", "access_refused")...)
+	var who []string
+	for _, r := range doors {
+		who = append(who, r.Act+" "+r.Data["user"]+" "+r.Data["how"])
+	}
+	if got := strings.Join(who, ", "); got != "login_link link:bob link, login_link link:ann link, login link:bob link, login link:ann link, access_refused  link" {
+		t.Errorf("on record: %s", got)
+	}
 	if strings.Contains(f.stderr.String(), "claim-preview") || strings.Contains(ann.page, "claim-preview") {
 		t.Error("the claim link is in the log or on a page")
 	}

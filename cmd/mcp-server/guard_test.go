@@ -31,7 +31,7 @@ type recorded struct {
 	Phase, Act, Principal, Verdict, Outcome, Worker, Digest, Detail string
 	SessionID                                                       string            `json:"session_id"`
 	ClaimedLabels                                                   map[string]string `json:"claimed_labels"`
-	Labels                                                          map[string]string
+	Labels, Data                                                    map[string]string
 	Rules                                                           []struct{ Rule string }
 }
 

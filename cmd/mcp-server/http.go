@@ -33,8 +33,6 @@ type httpCmd struct {
 	MaxCalls                            int           `help:"Calls under way of one client." default:"128"`
 	MaxRequests                         float64       `help:"Requests a second of one client; default: no limit." placeholder:"N"`
 	MaxRequestsInAll                    float64       `help:"Requests a second of all clients together; default: no limit." placeholder:"N"`
-	Approval                            string        `help:"What a human's yes has to be: console (a login), or passkey (a touch bound to what is kept)." enum:"console,passkey" default:"console"`
-	FourEyes                            bool          `help:"Refuse a yes by whoever owns the agent that asked."`
 	ConsoleIssuer                       string        `help:"File (JSONC) of the OpenID Connect issuer where humans log in to the console; its client's secret is HOURGLASS_CONSOLE_CLIENT_SECRET." placeholder:"FILE"`
 	InsecureListenWithoutAuthentication bool          `help:"Let everybody who reaches the address deploy from here."`
 }
@@ -57,7 +55,10 @@ func (c *httpCmd) Run(ctx context.Context, o *options, p process) error {
 		debug.SetGCPercent(percent) // one process for all, not one for each window
 	}
 	o.rootsByName = true // an agent on another machine has no folder here
-	o.console = &consoleOptions{approval: c.Approval, fourEyes: c.FourEyes, issuer: c.ConsoleIssuer}
+	if o.Approval == approvalAttended {
+		return refuse(errors.New("--approval attended is for the machine that the human sits at: over HTTP anybody may be anywhere, so a yes has to be a login (console) or a touch (passkey)"))
+	}
+	o.console = &consoleOptions{issuer: c.ConsoleIssuer}
 	h, err := build(ctx, o, p)
 	if err != nil {
 		return err

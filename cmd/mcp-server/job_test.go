@@ -171,7 +171,7 @@ func TestClaimAndNothingLeaks(t *testing.T) {
 		return resp.StatusCode, string(b[:n])
 	}
 	for range 3 { // looking decides nothing
-		if _, html := ask(http.MethodGet, page, ""); !strings.Contains(html, "keeper") || !strings.Contains(html, "<code>index.js</code>") {
+		if _, html := ask(http.MethodGet, page, ""); !strings.Contains(html, "keeper") || !strings.Contains(html, "index.js (") || !strings.Contains(html, "revoke what you did not make") {
 			t.Fatalf("the page does not name the Worker: %s", html)
 		}
 	}
@@ -187,6 +187,12 @@ func TestClaimAndNothingLeaks(t *testing.T) {
 	}
 	if out := a.call("deploy_temporary", map[string]any{"files": says("after"), "session_id": d.SessionID}); out.Error.Code != "session_closed" {
 		t.Errorf("after the approval: %s", out.Text)
+	}
+	if code, html := ask(http.MethodPost, page+"/outcome", url.Values{"outcome": {"finished"}}.Encode()); code != 200 || !strings.Contains(html, "a human says that the account is in their dashboard") {
+		t.Errorf("the word of the human: %d %s", code, html)
+	}
+	if st := a.call("status", map[string]any{"session_id": d.SessionID}).Live; st.Sessions[0].Claim != "adopted" {
+		t.Errorf("status after the word: %+v", st)
 	}
 	acct := w.accounts()[0]
 	everything := a.stderr.String() + a.said.String()

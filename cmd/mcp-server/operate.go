@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/alecthomas/kong"
 	"golang.org/x/term"
@@ -187,83 +186,6 @@ func setFreeze(ctx context.Context, o *options, p process, frozen bool, reason, 
 	}
 	if err = h.service.SetFreeze(ctx, frozen, operator().Principal, reason); err == nil {
 		fmt.Fprintln(p.stdout, done)
-	}
-	return errors.Join(err, h.close())
-}
-
-// approvalsCmd is where a human decides what a policy asks about.
-type approvalsCmd struct {
-	List    approvalsListCmd    `cmd:"" default:"withargs" help:"Show what waits."`
-	Approve approvalsApproveCmd `cmd:"" help:"Say yes to one."`
-	Refuse  approvalsRefuseCmd  `cmd:"" help:"Say no to one."`
-}
-
-type approvalsListCmd struct {
-	JSON bool `name:"json" help:"Print one JSON object."`
-}
-
-// Run lists what waits for a human.
-func (c *approvalsListCmd) Run(ctx context.Context, o *options, p process) error {
-	o.brief = true
-	h, err := build(ctx, o, p)
-	if err != nil {
-		return err
-	}
-	waiting, err := h.service.WaitingApprovals(ctx)
-	if err == nil && c.JSON {
-		err = printJSON(p, map[string]any{"waiting": waiting})
-	} else if err == nil {
-		err = showApprovals(waiting, p)
-	}
-	return errors.Join(err, h.close())
-}
-
-func showApprovals(waiting []deploy.Approval, p process) error {
-	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-	for _, a := range waiting {
-		why := ""
-		for _, r := range a.Reasons {
-			if r.Verdict == deploy.Ask {
-				why = r.Rule + ": " + r.Message
-			}
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\tuntil %s\t%s\n", a.ID, a.Act, printable(a.Worker), a.Digest, printable(a.Principal), a.ExpiresAt.Format(time.RFC3339), printable(why))
-	}
-	fmt.Fprintf(w, "%d wait\n", len(waiting))
-	return w.Flush()
-}
-
-type approvalsApproveCmd struct {
-	ID  string `arg:"" help:"The approval."`
-	Yes bool   `help:"Don't ask."`
-}
-
-// Run says yes.
-func (c *approvalsApproveCmd) Run(ctx context.Context, o *options, p process) error {
-	if err := confirmed(c.Yes, "The agent may do what "+c.ID+" names, once.", p); err != nil {
-		return err
-	}
-	return decideApproval(ctx, o, p, c.ID, true)
-}
-
-type approvalsRefuseCmd struct {
-	ID string `arg:"" help:"The approval."`
-}
-
-// Run says no.
-func (c *approvalsRefuseCmd) Run(ctx context.Context, o *options, p process) error {
-	return decideApproval(ctx, o, p, c.ID, false)
-}
-
-func decideApproval(ctx context.Context, o *options, p process, id string, approve bool) error {
-	o.brief = true
-	h, err := build(ctx, o, p)
-	if err != nil {
-		return err
-	}
-	a, err := h.service.DecideApproval(ctx, id, approve, operator().Principal)
-	if err == nil {
-		fmt.Fprintf(p.stdout, "%s %s: %s of %s\n", a.ID, a.State, a.Act, printable(a.Worker))
 	}
 	return errors.Join(err, h.close())
 }

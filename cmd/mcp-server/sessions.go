@@ -197,6 +197,11 @@ type claimView struct {
 	AskedAt   time.Time `json:"asked_at"`
 	ExpiresAt time.Time `json:"expires_at"`
 	DecidedAt time.Time `json:"decided_at,omitzero"`
+	DecidedBy string    `json:"decided_by,omitempty"`
+	Channel   string    `json:"channel,omitempty"`
+	Evidence  string    `json:"evidence,omitempty"`
+	// Custody says who can open the claim link: "sealed to KEY", or "attended".
+	Custody string `json:"custody,omitempty"`
 }
 
 // Run prints the session.
@@ -249,7 +254,10 @@ func viewOf(ctx context.Context, store *session.Store, redactor *deploy.Redactor
 	}
 	claim, err := store.Claim(ctx, id)
 	if err == nil && claim != nil {
-		v.Claim = &claimView{claim.ID, claim.AccountID, string(claim.StateAt(now())), claim.AskedAt, claim.ExpiresAt, claim.DecidedAt}
+		v.Claim = &claimView{
+			claim.ID, claim.AccountID, string(claim.StateAt(now())), claim.AskedAt, claim.ExpiresAt, claim.DecidedAt,
+			claim.DecidedBy, claim.Channel, claim.Evidence, claim.Custody,
+		}
 	}
 	if err != nil {
 		return nil, err
@@ -274,7 +282,12 @@ func (v *sessionView) print(w io.Writer) error {
 	}
 	fmt.Fprintf(t, "phase\t%s, %d minutes left\n", v.Phase, v.MinutesLeft)
 	if v.Claim != nil {
-		fmt.Fprintf(t, "claim\t%s, asked %s\n", v.Claim.State, v.Claim.AskedAt.Format(time.RFC3339))
+		fmt.Fprintf(t, "claim\t%s, asked %s, %s\n", v.Claim.State, v.Claim.AskedAt.Format(time.RFC3339), v.Claim.Custody)
+		for _, f := range [][2]string{{"decided by", v.Claim.DecidedBy}, {"known by", v.Claim.Evidence}} {
+			if f[1] != "" {
+				fmt.Fprintf(t, "%s\t%s\n", f[0], printable(f[1]))
+			}
+		}
 	}
 	if err := t.Flush(); err != nil {
 		return err

@@ -141,10 +141,8 @@ func build(ctx context.Context, o *options, p process) (*house, error) {
 		MaxAccounts: o.MaxAccounts, MaxAccountsInAll: o.MaxAccountsInAll, Limits: limits,
 		Policy: rules, Scanner: rules, Record: h.record, Notifier: h.notifier(), Logs: logs,
 	}
-	if o.console != nil {
-		if err := h.openConsole(o.console, p, &cfg); err != nil {
-			return fail(err)
-		}
+	if err := h.hearing(o, p, &cfg); err != nil {
+		return fail(err)
 	}
 	service, err := deploy.New(cfg)
 	if err != nil {

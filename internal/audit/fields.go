@@ -66,7 +66,7 @@ func meanings() map[string]string {
 	return map[string]string{
 		"act_id": "joins the records of one act; random", "phase": "`decision` (before the act), `outcome` (after it) or `notice` (nobody's act)",
 		"at":        "when it was recorded, UTC",
-		"act":       "`create_account`, `deploy`, `request_claim`, `teardown`; of a notice its kind: `expired`, `claim`, `foreign_change`, `freeze`, `account_lost`, `terms_accepted`, `approval`, `worker_logs`, `pruned`",
+		"act":       "`create_account`, `deploy`, `request_claim`, `teardown`; of a notice its kind: `expired`, `claim`, `foreign_change`, `freeze`, `account_lost`, `terms_accepted`, `approval`, `login_link`, `login`, `passkey`, `access_refused`, `worker_logs`, `pruned`",
 		"principal": "who called: `local`, or the verified subject of a token", "labels": "what the operator or the credential says of the caller: trusted",
 		"claimed_labels": "what the model says of itself (`run_id`, `job_id`): never trusted",
 		"client":         "what the MCP client calls itself: never trusted", "door": "`stdio`, `http` or `command`",

@@ -78,7 +78,7 @@ func (n *installer) installed(ctx context.Context, want *manifest) (string, erro
 	if npm == "" {
 		var err error
 		if npm, err = exec.LookPath("npm"); err != nil {
-			return "", deploy.Errorf(deploy.CodeNotSupported, nextWithoutNPM, "the packages of package.json can't be installed: npm is not on this machine").Caused(err)
+			return "", deploy.Errorf(deploy.CodeNotSupported, nextWithoutNPM, "the packages of package.json can't be installed: npm is not on the machine of this server").Caused(err)
 		}
 	}
 	limited, stop := context.WithTimeout(ctx, n.cfg.InstallTimeout)

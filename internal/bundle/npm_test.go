@@ -191,7 +191,7 @@ func TestInstallRefuses(t *testing.T) {
 	}
 	refused(t, newBundler(t, bundle.Config{}), withPackages(`{"thing":"1"}`, nil), deploy.CodeNotSupported, "cache")
 	t.Setenv("PATH", t.TempDir())
-	refused(t, newBundler(t, bundle.Config{CacheDir: t.TempDir()}), withPackages(`{"thing":"1"}`, nil), deploy.CodeNotSupported, "npm is not on this machine", "node_modules")
+	refused(t, newBundler(t, bundle.Config{CacheDir: t.TempDir()}), withPackages(`{"thing":"1"}`, nil), deploy.CodeNotSupported, "npm is not on the machine of this server", "node_modules")
 }
 
 // What a package of the registry may try: scripts, and packages from elsewhere.

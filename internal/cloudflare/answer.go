@@ -130,7 +130,7 @@ func (c *Client) refused(a *answer, env *envelope, parse error, doing string) *f
 		return &failure{err: badResponse(doing, fmt.Sprintf("it is a redirect (HTTP %d), which is not followed", a.status))}
 	case a.header.Get("Cf-Mitigated") == "challenge":
 		return &failure{err: deploy.Errorf(deploy.CodeAPIRefused,
-			"Tell the user that Cloudflare's bot protection blocks this machine's network; another network may work.",
+			"Tell the user that Cloudflare's bot protection blocks the network of this server; another network may work.",
 			"%s failed: Cloudflare's firewall answered instead of the API (HTTP %d)", doing, a.status)}
 	case a.status >= 500:
 		e := deploy.Errorf(deploy.CodeAPIBadResponse, nextLater, "%s failed: the API answered HTTP %d%s", doing, a.status, said(env))

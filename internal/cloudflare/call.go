@@ -141,7 +141,7 @@ func (c *Client) unreachable(ctx context.Context, doing string, err error) *fail
 		return moment(ReasonTruncated, badResponse(doing, "it ends in the middle").Caused(cause))
 	}
 	e := deploy.Errorf(deploy.CodeAPIUnreachable,
-		"Check with the user that this machine has a network and that the API's address is right, then make the same call again.",
+		"Check with the user that the machine of this server has a network and that the API's address is right, then make the same call again.",
 		"%s failed: the API at %s can't be reached (%s)", doing, c.base.Host, cut(clean(cause.Error()), 200))
 	if op, ok := errors.AsType[*net.OpError](cause); ok && (op.Op == "dial" || op.Op == "proxyconnect") {
 		f := moment(ReasonNoConnection, e.Caused(fmt.Errorf("%w: %w", errUnsent, cause)))

@@ -100,7 +100,7 @@ func (e *Edge) URL(_ context.Context, host string) (string, error) {
 		var err error
 		if f, err = e.forward(host); err != nil {
 			return "", deploy.Errorf(deploy.CodeInternal,
-				"Tell the user that this machine gives no further port; closing programs may help.",
+				"Tell the user that the machine of this server gives no further port; closing programs may help.",
 				"no loopback port could be opened for the Worker").Caused(err)
 		}
 		e.forwarders[host] = f
@@ -170,7 +170,7 @@ func notServed(ctx, limited context.Context, host string, err error) error {
 	if ctx.Err() != nil {
 		return deploy.AsError(ctx.Err())
 	}
-	const next = "Call status in 15 seconds: a new URL takes a moment. If it stays so, this machine may not reach it; the user's browser may."
+	const next = "Call status in 15 seconds: a new URL takes a moment. If it stays so, the machine of this server may not reach it; the user's browser may."
 	if limited.Err() != nil {
 		return deploy.Errorf(deploy.CodeAPIUnreachable, next, "https://%s did not answer in time", host)
 	}

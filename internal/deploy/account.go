@@ -53,7 +53,7 @@ func (r *run) makeAccount(ctx context.Context) error {
 		acct.CreatedAt = now.Add(acct.Skew).UTC()
 	}
 	s.learn([]Account{acct})
-	acct.ClaimURL = s.sealClaim(&acct)
+	s.sealClaim(&acct)
 	// The account exists now, whether or not the caller still waits for it.
 	if err := j.keepAccount(context.WithoutCancel(ctx), &acct); err != nil {
 		return errAccountUnknown(r.place.session.ID).Caused(err)
@@ -112,9 +112,11 @@ func (s *Service) termsAccepted(ctx context.Context, c Caller) error {
 	if err != nil || ok {
 		return err
 	}
-	return Errorf(CodeTermsNeeded,
-		"Ask the user to run `mcp-server setup` in their own terminal, or to start the server with --accept-terms. Only a human can accept the terms.",
-		"no human has accepted Cloudflare's terms on this machine yet. %s", termsText)
+	next := "Ask the user to run `mcp-server setup` in their own terminal, or to start the server with --accept-terms. Only a human can accept the terms."
+	if c.Door == DoorHTTP { // setup would accept them for another machine's user
+		next = "Tell the user: a client that can show forms is asked for a yes; else this server's operator accepts the terms with --accept-terms. Only a human can accept them."
+	}
+	return Errorf(CodeTermsNeeded, next, "no human has accepted Cloudflare's terms for this caller yet. %s", termsText)
 }
 
 // noteAccountLost says what a lost creation means.

@@ -140,7 +140,7 @@ func (s *Service) record(ctx context.Context, e Event) error {
 }
 
 func errUnrecorded(err error) *Error {
-	return Errorf(CodeStore, "Tell the user: the audit log needs attention, and nothing is done that can't be recorded. `mcp-server doctor` says more.",
+	return Errorf(CodeStore, "Tell the user: the audit log needs attention, and nothing is done that can't be recorded. `mcp-server doctor`, where this server runs, says more.",
 		"the audit log can't be written").Caused(err)
 }
 

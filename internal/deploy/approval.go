@@ -38,8 +38,30 @@ type Approval struct {
 	ExpiresAt time.Time
 	DecidedAt time.Time
 	// By is the human who decided, as the channel knows them; By and the asking principal
-	// are recorded apart.
-	By string
+	// are recorded apart. Channel is how they were heard, ByOwner whose they are ("": not
+	// known).
+	By, Channel, ByOwner string
+	// Yes is what a yes has to be, fixed when it was asked for.
+	Yes YesRule
+}
+
+// ApprovalMove is one transition of an approval.
+type ApprovalMove struct {
+	ID       string
+	From, To ApprovalState
+	// By, Channel and Owner are the human's, as in Approval.
+	By, Channel, Owner string
+	At                 time.Time
+}
+
+// owner is whose agent asked.
+func (a *Approval) owner() string {
+	return (&Session{Principal: a.Principal, Labels: a.Labels}).Owner()
+}
+
+// move is a transition that leaves who decided as it was.
+func (a *Approval) move(from, to ApprovalState) ApprovalMove {
+	return ApprovalMove{ID: a.ID, From: from, To: to, By: a.By, Channel: a.Channel, Owner: a.ByOwner, At: a.DecidedAt}
 }
 
 // approvalLife is how long an asking waits, and an approval lasts.
@@ -53,8 +75,8 @@ type Approvals interface {
 	ApprovalFor(ctx context.Context, principal string, act Act, digest string) (*Approval, error)
 	// Approvals lists those in a state, newest first; "" lists all.
 	Approvals(ctx context.Context, state ApprovalState, limit int) ([]Approval, error)
-	// DecideApproval moves one from a state to another, once: false when it was not in it.
-	DecideApproval(ctx context.Context, id string, from, to ApprovalState, by string, at time.Time) (bool, error)
+	// MoveApproval moves one from a state to another, once: false when it was not in it.
+	MoveApproval(ctx context.Context, m ApprovalMove) (bool, error)
 }
 
 // approved lets an act pass that a human allowed, once; else it asks, or says that a
@@ -70,7 +92,11 @@ func (s *Service) approved(ctx context.Context, kind Act, a *act) error {
 	if have != nil && now.Before(have.ExpiresAt) {
 		switch have.State {
 		case ApprovalGiven:
-			used, err := s.cfg.Store.DecideApproval(ctx, have.ID, ApprovalGiven, ApprovalUsed, have.By, have.DecidedAt)
+			// What another process asked for under a weaker rule is no yes here.
+			if s.mayApprove(have.Yes, have.owner(), Human{Name: have.By, Channel: have.Channel, Owner: have.ByOwner}) != nil {
+				break
+			}
+			used, err := s.cfg.Store.MoveApproval(ctx, have.move(ApprovalGiven, ApprovalUsed))
 			if err != nil {
 				return err
 			}
@@ -85,17 +111,28 @@ func (s *Service) approved(ctx context.Context, kind Act, a *act) error {
 		case ApprovalUsed:
 		}
 	}
+	id := NewID("ap")
 	asked := Approval{
-		ID: NewID("ap"), Principal: e.Principal, Act: kind, SessionID: e.SessionID, Worker: e.Worker, Digest: subject,
+		ID: id, Principal: e.Principal, Act: kind, SessionID: e.SessionID, Worker: e.Worker, Digest: subject,
 		Labels: e.Labels, Reasons: e.Rules, State: ApprovalWaiting, AskedAt: now.UTC(), ExpiresAt: now.Add(approvalLife).UTC(),
+		Yes: s.yesRule(s.approvalLink(id)),
 	}
 	if err := s.cfg.Store.SaveApproval(ctx, asked); err != nil {
 		return err
 	}
 	s.notify(NoticeApprovalWaiting, map[string]any{
 		"approval_id": asked.ID, "act": kind, "principal": e.Principal, "worker": e.Worker, "digest": e.Digest, "labels": e.Labels, "expires_at": asked.ExpiresAt,
+		"link": asked.Yes.Where,
 	})
 	return s.errApprovalNeeded(kind, e, &asked)
+}
+
+// approvalLink is where a human who can log in decides about an act; "": nowhere.
+func (s *Service) approvalLink(id string) string {
+	if s.cfg.ApprovalLink == nil {
+		return ""
+	}
+	return s.cfg.ApprovalLink(id)
 }
 
 // approvalSubject is what an approval is about: the artifact; where an act has none, what
@@ -114,14 +151,19 @@ func (a *act) giveBack(ctx context.Context) error {
 	if a.approval == nil {
 		return nil
 	}
-	_, err := a.s.cfg.Store.DecideApproval(context.WithoutCancel(ctx), a.approval.ID, ApprovalUsed, ApprovalGiven, a.approval.By, a.approval.DecidedAt)
+	_, err := a.s.cfg.Store.MoveApproval(context.WithoutCancel(ctx), a.approval.move(ApprovalUsed, ApprovalGiven))
 	return err
 }
 
+// errApprovalNeeded tells the agent the human's way: the address of the page behind a
+// login, which decides nothing by itself, or the operator's command.
 func (s *Service) errApprovalNeeded(kind Act, e *Event, a *Approval) *Error {
 	r := strongest(e.Rules, Ask)
-	return Errorf(CodeApprovalNeeded,
-		"Ask the user to run `mcp-server approvals approve "+a.ID+"` in their own terminal, or to decide in the console; then make the same call again. "+r.Next,
+	way := "to run `mcp-server approvals approve " + a.ID + "` in their own terminal"
+	if where := cmp.Or(s.approvalLink(a.ID), a.Yes.Where); where != "" {
+		way = "to log in and decide at " + where
+	}
+	return Errorf(CodeApprovalNeeded, "Ask the user "+way+"; then make the same call again. "+r.Next,
 		"%s needs a human's approval (rule %q): %s", kind, r.Rule, cmp.Or(r.Message, "the policy of this server asks a human"))
 }
 
@@ -146,27 +188,22 @@ func (s *Service) WaitingApprovals(ctx context.Context) ([]Approval, error) {
 	return out, nil
 }
 
-// DecideApproval records the answer of an operator at a terminal about an act, once.
-func (s *Service) DecideApproval(ctx context.Context, id string, approve bool, by string) (*Approval, error) {
-	return s.decideApproval(ctx, id, approve, by, func(*Approval) error { return nil })
-}
-
-// DecideApprovalBy records a human's answer about an act, once. A yes is held to the
-// channels that count and to four eyes, as one about a claim is. digest is what the human
-// was shown.
+// DecideApprovalBy records a human's answer about an act, once, by whatever channel. A yes
+// is held to the rule under which it was asked for and to this server's own: channels and
+// four eyes, as one about a claim is. digest is what the human was shown.
 func (s *Service) DecideApprovalBy(ctx context.Context, id string, approve bool, digest string, who Human) (*Approval, error) {
-	return s.decideApproval(ctx, id, approve, who.Name, func(a *Approval) error {
+	return s.decideApproval(ctx, id, approve, who, func(a *Approval) error {
 		switch {
 		case !approve:
 			return nil
 		case digest != a.Digest:
 			return Errorf(CodeSessionClosed, "Look at what is asked, and decide again.", "the yes is about something else than what was asked")
 		}
-		return s.mayApprove(&Session{Principal: a.Principal, Labels: a.Labels}, who)
+		return s.mayApprove(a.Yes, a.owner(), who)
 	})
 }
 
-func (s *Service) decideApproval(ctx context.Context, id string, approve bool, by string, may func(*Approval) error) (*Approval, error) {
+func (s *Service) decideApproval(ctx context.Context, id string, approve bool, who Human, may func(*Approval) error) (*Approval, error) {
 	all, err := s.cfg.Store.Approvals(ctx, "", maxOperated)
 	if err != nil {
 		return nil, err
@@ -179,6 +216,9 @@ func (s *Service) decideApproval(ctx context.Context, id string, approve bool, b
 		if !now.Before(a.ExpiresAt) {
 			return nil, Errorf(CodeSessionExpired, "Ask the agent to make its call again.", "the asking %s is over", id)
 		}
+		if a.State != ApprovalWaiting {
+			return nil, errApprovalDecided(id)
+		}
 		if err := may(&a); err != nil {
 			return nil, err
 		}
@@ -186,18 +226,24 @@ func (s *Service) decideApproval(ctx context.Context, id string, approve bool, b
 		if approve {
 			to = ApprovalGiven
 		}
-		done, err := s.cfg.Store.DecideApproval(ctx, id, ApprovalWaiting, to, by, now.UTC())
+		done, err := s.cfg.Store.MoveApproval(ctx, ApprovalMove{
+			ID: id, From: ApprovalWaiting, To: to, By: who.Name, Channel: who.Channel, Owner: who.Owner, At: now.UTC(),
+		})
 		if err != nil {
 			return nil, err
 		}
 		if !done {
-			return nil, Errorf(CodeSessionClosed, "Nothing more is needed.", "%s was decided already", id)
+			return nil, errApprovalDecided(id)
 		}
-		a.State, a.By, a.DecidedAt = to, by, now.UTC()
+		a.State, a.By, a.Channel, a.ByOwner, a.DecidedAt = to, who.Name, who.Channel, who.Owner, now.UTC()
 		return &a, s.notice(ctx, NoticeApproval, Event{
 			SessionID: a.SessionID, Worker: a.Worker, Digest: a.Digest, Principal: a.Principal, Labels: a.Labels,
-			Detail: "a human decided: " + string(to), Data: map[string]string{"approval_id": id, "act": string(a.Act), "by": by},
+			Detail: "a human decided: " + string(to), Data: map[string]string{"approval_id": id, "act": string(a.Act), "by": who.Name, "channel": who.Channel},
 		})
 	}
 	return nil, Errorf(CodeSessionNotFound, "`mcp-server approvals` lists what waits.", "there is no approval %q", cut(id, 60))
+}
+
+func errApprovalDecided(id string) *Error {
+	return Errorf(CodeSessionClosed, "Nothing more is needed.", "%s was decided already", id)
 }

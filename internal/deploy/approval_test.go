@@ -21,9 +21,13 @@ func waiting(t *testing.T, s *deploy.Service) deploy.Approval {
 	return all[0]
 }
 
+// atTerminal is a human who runs the operator's command.
+var atTerminal = deploy.Human{Name: "operator:ann", Channel: deploy.ChannelCommand}
+
 func decided(t *testing.T, s *deploy.Service, yes bool) {
 	t.Helper()
-	if _, err := s.DecideApproval(t.Context(), waiting(t, s).ID, yes, "operator:ann"); err != nil {
+	a := waiting(t, s)
+	if _, err := s.DecideApprovalBy(t.Context(), a.ID, yes, a.Digest, atTerminal); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -46,12 +50,13 @@ func TestAskApproveOnce(t *testing.T) {
 		if w.provisions != 0 || len(g.notices) != 1 || g.notices[0].Type != deploy.NoticeApprovalWaiting {
 			t.Errorf("%d accounts, notices %+v", w.provisions, g.notices)
 		}
-		id := waiting(t, s).ID
+		asked := waiting(t, s)
+		id := asked.ID
 		var ok atomic.Int32
 		var wg sync.WaitGroup
 		for range 2 {
 			wg.Go(func() {
-				if _, err := s.DecideApproval(t.Context(), id, true, "operator:ann"); err == nil {
+				if _, err := s.DecideApprovalBy(t.Context(), id, true, asked.Digest, atTerminal); err == nil {
 					ok.Add(1)
 				}
 			})
@@ -87,11 +92,11 @@ func TestARefusalAndALateAnswer(t *testing.T) {
 		refused(t, try(), deploy.CodePolicyDenied)
 		time.Sleep(61 * time.Minute)
 		refused(t, try(), deploy.CodeApprovalNeeded)
-		late := waiting(t, s).ID
+		late := waiting(t, s)
 		time.Sleep(61 * time.Minute)
-		_, err := s.DecideApproval(t.Context(), late, true, "operator:ann")
+		_, err := s.DecideApprovalBy(t.Context(), late.ID, true, late.Digest, atTerminal)
 		refused(t, err, deploy.CodeSessionExpired)
-		_, err = s.DecideApproval(t.Context(), "ap_nobody", true, "operator:ann")
+		_, err = s.DecideApprovalBy(t.Context(), "ap_nobody", true, late.Digest, atTerminal)
 		refused(t, err, deploy.CodeSessionNotFound)
 		if w.provisions != 0 {
 			t.Errorf("%d accounts", w.provisions)

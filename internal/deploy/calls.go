@@ -105,23 +105,25 @@ const (
 
 // DeployResult is what a deployment came to.
 type DeployResult struct {
-	Phase        Phase       `json:"phase"`
-	Serving      string      `json:"serving"` // ServingYes or ServingNotYet
-	Changed      bool        `json:"changed"`
-	URL          string      `json:"url"`
-	Worker       string      `json:"worker"`
-	SessionID    string      `json:"session_id"`
-	DeploymentID string      `json:"deployment_id"`
-	VersionID    string      `json:"version_id"`
-	BundleID     string      `json:"bundle_id"`
-	Account      string      `json:"account"` // AccountNew or AccountReused
-	ExpiresAt    time.Time   `json:"expires_at"`
-	MinutesLeft  int         `json:"minutes_left"` // rounded down
-	Check        *Check      `json:"check"`
-	Resources    []Resource  `json:"resources,omitempty"`
-	Warnings     []string    `json:"warnings,omitempty"`
-	Next         NextStep    `json:"next"`
-	Stages       []StageTime `json:"stages,omitempty"`
+	Phase        Phase      `json:"phase"`
+	Serving      string     `json:"serving"` // ServingYes or ServingNotYet
+	Changed      bool       `json:"changed"`
+	URL          string     `json:"url"`
+	Worker       string     `json:"worker"`
+	SessionID    string     `json:"session_id"`
+	DeploymentID string     `json:"deployment_id"`
+	VersionID    string     `json:"version_id"`
+	BundleID     string     `json:"bundle_id"`
+	Account      string     `json:"account"` // AccountNew or AccountReused
+	ExpiresAt    time.Time  `json:"expires_at"`
+	MinutesLeft  int        `json:"minutes_left"` // rounded down
+	Check        *Check     `json:"check"`
+	Resources    []Resource `json:"resources,omitempty"`
+	// Custody says who can open the account's claim link: "sealed to KEY", or "attended".
+	Custody  string      `json:"custody,omitempty"`
+	Warnings []string    `json:"warnings,omitempty"`
+	Next     NextStep    `json:"next"`
+	Stages   []StageTime `json:"stages,omitempty"`
 }
 
 // BundleResult is what a bundle came to.
@@ -156,6 +158,8 @@ type SessionStatus struct {
 	// Retired counts accounts that the session used before.
 	Retired int    `json:"retired_accounts,omitempty"`
 	Claim   string `json:"claim,omitempty"` // a ClaimState, or ""
+	// Custody says who can open the claim link of what was asked: "sealed to KEY", or "attended".
+	Custody string `json:"custody,omitempty"`
 	// Steps are remote steps of which it is not known what became of them.
 	Steps    []StepStatus `json:"steps,omitempty"`
 	Warnings []string     `json:"warnings,omitempty"`
@@ -206,7 +210,11 @@ type ClaimResult struct {
 	PageURL string
 	// Command is what the human runs instead of opening a page, where the claim link is
 	// sealed to their key.
-	Command  string
+	Command string
+	// Login: the page is behind a login, so it may be opened anywhere.
+	Login bool
+	// Custody says who can open the claim link: "sealed to KEY", or "attended".
+	Custody  string
 	Warnings []string
 	Next     NextStep
 }

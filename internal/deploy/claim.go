@@ -1,6 +1,9 @@
 package deploy
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // ClaimState is how far the wish that a human keeps the account has come.
 type ClaimState string
@@ -45,6 +48,10 @@ type Claim struct {
 	Channel string
 	// Evidence says how its last state is known.
 	Evidence string
+	// Yes is what a yes has to be, fixed when it was asked for.
+	Yes YesRule
+	// Custody says in words who can open the claim link: "sealed to KEY", or "attended".
+	Custody string
 }
 
 // The channels on which a human can be heard.
@@ -74,13 +81,19 @@ type ClaimMove struct {
 	Channel  string
 	Browser  string
 	Evidence string
-	At       time.Time
+	// Probe and Confidence are the parts of Evidence, for the record: what was asked or
+	// heard, and "high", "medium" or "low".
+	Probe, Confidence string
+	At                time.Time
 }
 
 // Given tells whether a human has said yes: the account is theirs to finish with.
 func (s ClaimState) Given() bool {
 	return s == ClaimApproved || s == ClaimOpened || s == ClaimProbablyAdopted || s == ClaimAdopted
 }
+
+// Sealed tells whether the claim link is sealed to humans' keys.
+func (c *Claim) Sealed() bool { return strings.HasPrefix(c.Custody, sealedTo) }
 
 // StateAt is the claim's state at now: what nobody decided in time has lapsed.
 func (c *Claim) StateAt(now time.Time) ClaimState {
@@ -92,15 +105,12 @@ func (c *Claim) StateAt(now time.Time) ClaimState {
 
 // ClaimView is what the human is shown: everything that would be adopted.
 type ClaimView struct {
-	Claim       Claim
-	Session     Session
-	Account     Account // without its secrets
-	Deployments []Deployment
-	// Files are what each deployment (by ID) uploaded, modules and static files, with
-	// their bytes; none where the artifact is not kept any more.
-	Files map[string][]Sized
-	// Foreign is what is on the account, or was, that was not made from here.
-	Foreign []ForeignChange
+	Claim   Claim
+	Session Session
+	Account Account // without its secrets
+	Estate  Estate
 	State   ClaimState
 	Left    time.Duration
+	// Sealed: the claim link is sealed to humans' keys, so that no page leads on to it.
+	Sealed bool
 }

@@ -93,7 +93,7 @@ func (s *Service) askToKeep(ctx context.Context, c Caller, sess Session, acct *A
 	claim, err := s.openClaim(ctx, sess, acct, e.Digest, message)
 	unrecorded := a.end(ctx, err, func(e *Event) {
 		if claim != nil {
-			e.ClaimID = claim.ID
+			e.ClaimID, e.Data = claim.ID, map[string]string{"custody": claim.Custody}
 		}
 	})
 	if err = cmp.Or(err, unrecorded); err != nil {
@@ -198,6 +198,8 @@ func (s *Service) openClaim(ctx context.Context, sess Session, acct *Account, di
 		Message: cut(s.cfg.Redactor.Redact(message), maxMessage), Digest: digest,
 		AskedAt: now.UTC(), ExpiresAt: expires,
 	}
+	fresh.Yes = s.yesRule(s.humanLink(&fresh))
+	fresh.Custody = acct.custody(fresh.Yes)
 	// Before it is on record: a claim that nobody can be asked about freezes the session.
 	if !SealedClaim(acct.ClaimURL) {
 		if _, err := s.pageURL(ctx, &fresh); err != nil {
@@ -262,13 +264,16 @@ func (s *Service) claimResult(ctx context.Context, claim *Claim, acct *Account) 
 		MinutesLeft: max(0, int(claim.ExpiresAt.Sub(now)/time.Minute)),
 		Warnings:    append(endWarnings(acct.Phase(now), minutesLeft(acct, now)), s.foreignWarnings(ctx, acct)...),
 		Next:        NextStep{Do: "Relay tell_user to the user, then stop. Do not poll and do not deploy to this session meanwhile."},
+		Custody:     claim.Custody, Login: claim.Yes.Where != "",
+	}
+	if SealedClaim(acct.ClaimURL) {
+		res.Command = "mcp-server claim " + claim.SessionID
 	}
 	if res.Claim.Given() {
 		res.Next = NextStep{Do: "The user has approved already. Stop; nothing more is needed from you."}
 		return res, nil
 	}
-	if SealedClaim(acct.ClaimURL) {
-		res.Command = "mcp-server claim " + claim.SessionID
+	if res.Command != "" {
 		res.Next.Do = "Relay tell_user to the user, then stop: only they can open the claim, with their own key. Do not run the command yourself, do not poll, and do not deploy to this session meanwhile."
 		return res, nil
 	}
@@ -299,42 +304,19 @@ func (s *Service) ClaimViewByID(ctx context.Context, id string) (*ClaimView, err
 	if err != nil {
 		return nil, err
 	}
+	estate, err := s.estate(ctx, sess, acct, deps)
+	if err != nil {
+		return nil, err
+	}
 	now := s.timeFor(acct)
 	shown := *acct
 	shown.Token, shown.ClaimURL = "", ""
 	asked := *claim
 	asked.PageToken = ""
-	foreign, err := s.foreignOn(ctx, acct)
-	if err != nil {
-		return nil, err
-	}
-	deps = newestByWorker(deps)
 	return &ClaimView{
-		Claim: asked, Session: *sess, Account: shown, Deployments: deps, Files: s.files(ctx, sess.Principal, deps), Foreign: foreign,
-		State: claim.StateAt(now), Left: max(0, claim.ExpiresAt.Sub(now)),
+		Claim: asked, Session: *sess, Account: shown, Estate: estate, State: claim.StateAt(now), Left: max(0, claim.ExpiresAt.Sub(now)),
+		Sealed: len(acct.SealedTo) > 0 || SealedClaim(acct.ClaimURL),
 	}, nil
-}
-
-// files lists what the deployments uploaded, as far as their artifacts are kept.
-func (s *Service) files(ctx context.Context, principal string, deps []Deployment) map[string][]Sized {
-	out := map[string][]Sized{}
-	for _, d := range deps {
-		a, err := s.cfg.Store.Artifact(ctx, principal, d.BundleID)
-		if err != nil {
-			continue // it is shown without; its digest stands all the same
-		}
-		for _, m := range a.Modules {
-			if m.Type != TypeSourceMap {
-				out[d.ID] = append(out[d.ID], Sized{Name: m.Name, Bytes: int64(len(m.Content))})
-			}
-		}
-		if a.Assets != nil {
-			for _, f := range a.Assets.Files {
-				out[d.ID] = append(out[d.ID], Sized{Name: f.Path, Bytes: int64(len(f.Content))})
-			}
-		}
-	}
-	return out
 }
 
 func (s *Service) claimByPage(ctx context.Context, token string) (*Claim, error) {

@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"net/http"
 	"slices"
 	"time"
 )
@@ -34,7 +32,7 @@ func (s *Service) DecideClaimBy(ctx context.Context, claimID string, approve boo
 		return nil, err
 	}
 	if approve {
-		if err := s.mayApprove(sess, who); err != nil {
+		if err := s.mayApprove(claim.Yes, sess.Owner(), who); err != nil {
 			return nil, err
 		}
 	}
@@ -44,17 +42,6 @@ func (s *Service) DecideClaimBy(ctx context.Context, claimID string, approve boo
 		return err
 	})
 	return view, err
-}
-
-// mayApprove holds a yes to the channels that count and to four eyes.
-func (s *Service) mayApprove(sess *Session, who Human) error {
-	if s.cfg.Channels != nil && !slices.Contains(s.cfg.Channels, who.Channel) {
-		return Errorf(CodeNoApproval, "Decide in the console, as its operator set it up.", "a yes by %s does not count on this server", who.Channel)
-	}
-	if s.cfg.FourEyes && (who.Owner == "" || who.Owner == sess.Owner()) {
-		return Errorf(CodePolicyDenied, "Ask somebody else to decide.", "whoever owns the agent that asked can't approve it (four eyes)")
-	}
-	return nil
 }
 
 func (s *Service) decideClaim(ctx context.Context, id string, approve bool, who Human) (*ClaimView, error) {
@@ -71,7 +58,7 @@ func (s *Service) decideClaim(ctx context.Context, id string, approve bool, who 
 	}
 	to := ClaimRefused
 	if approve {
-		if SealedClaim(acct.ClaimURL) && who.Channel != ChannelSealed {
+		if SealedClaim(acct.ClaimURL) != (who.Channel == ChannelSealed) {
 			return nil, errSealed(sess.ID)
 		}
 		to = ClaimApproved
@@ -139,7 +126,7 @@ func (s *Service) moveClaim(ctx context.Context, claim *Claim, sess *Session, m 
 	return s.notice(ctx, NoticeClaim, Event{
 		SessionID: sess.ID, AccountID: claim.AccountID, ClaimID: claim.ID, Digest: claim.Digest,
 		Principal: sess.Principal, Labels: sess.Labels, ClaimedLabels: claimed(sess.RunID, sess.JobID, sess.Labels), Detail: m.Evidence,
-		Data: map[string]string{"from": string(m.From), "to": string(m.To), "by": m.By, "channel": m.Channel}, ExpiresAt: claim.ExpiresAt,
+		Data: m.data(claim), ExpiresAt: claim.ExpiresAt,
 	})
 }
 
@@ -158,6 +145,7 @@ func (s *Service) claimData(claim *Claim, sess *Session) map[string]any {
 	return map[string]any{
 		"claim_id": claim.ID, "session_id": sess.ID, "state": string(claim.State), "principal": sess.Principal,
 		"labels": sess.Labels, "digest": claim.Digest, "expires_at": claim.ExpiresAt.UTC(), "link": s.humanLink(claim),
+		"custody": claim.Custody,
 	}
 }
 
@@ -175,7 +163,11 @@ func (s *Service) Opened(ctx context.Context, claimID, by string) error {
 	if err != nil || claim.State != ClaimApproved {
 		return err
 	}
-	err = s.moveClaim(ctx, claim, sess, ClaimMove{To: ClaimOpened, By: by, Evidence: "the link was given to the human's browser"})
+	how := "the link was given to the human's browser"
+	if claim.Channel == ChannelSealed {
+		how = "the human's key opened the link"
+	}
+	err = s.moveClaim(ctx, claim, sess, ClaimMove{To: ClaimOpened, By: by, Evidence: how})
 	if IsCode(err, CodeSessionClosed) {
 		return nil // another tab was first
 	}
@@ -183,19 +175,33 @@ func (s *Service) Opened(ctx context.Context, claimID, by string) error {
 }
 
 // Adopted records a human's word that they finished at Cloudflare, or that they did not.
+// It is taken after a yes alone, also after we took the claim for lapsed: the human knows
+// better. The same word twice is no error.
 func (s *Service) Adopted(ctx context.Context, claimID string, did bool, who Human) error {
 	claim, sess, _, err := s.claimByID(ctx, claimID)
 	if err != nil {
 		return err
 	}
-	if !claim.State.Given() {
+	if !claim.Approved() {
 		return Errorf(CodeClaimPending, "Decide on the claim first.", "keeping this account has not been approved")
 	}
-	to, word := ClaimAdopted, "a human says that the account is in their dashboard"
-	if !did {
-		to, word = ClaimLapsed, "a human says that they did not finish at Cloudflare"
+	m := wordOf(who, did, s.cfg.Now().UTC())
+	if claim.State == m.To {
+		return nil
 	}
-	return s.moveClaim(ctx, claim, sess, ClaimMove{To: to, By: who.Name, Channel: who.Channel, Evidence: word})
+	return s.moveClaim(ctx, claim, sess, m)
+}
+
+// AdoptedOnPage is Adopted for the browser that said yes on the attended page.
+func (s *Service) AdoptedOnPage(ctx context.Context, token string, did bool, browser string) error {
+	claim, err := s.claimByPage(ctx, token)
+	if err != nil {
+		return err
+	}
+	if claim.Approved() && (browser == "" || claim.Browser != browser) {
+		return Errorf(CodeSessionClosed, "Use the browser in which it was approved.", "another browser approved this")
+	}
+	return s.Adopted(ctx, claim.ID, did, Human{Name: "somebody at this machine", Channel: ChannelPage, Browser: browser})
 }
 
 // withdraw takes an asking back. Nothing that was decided is undone.
@@ -226,7 +232,7 @@ func (s *Service) settleClaims(ctx context.Context) error {
 	}
 	var errs []error // one that can't be settled does not keep the others waiting
 	for i := range waiting {
-		errs = append(errs, s.settleClaim(ctx, &waiting[i], ClaimMove{To: ClaimLapsed, Evidence: "nobody decided in time"}))
+		errs = append(errs, s.settleClaim(ctx, &waiting[i], unanswered(&waiting[i])))
 	}
 	given, err := s.cfg.Store.ClaimsIn(ctx, now.Add(maxSkew), sweepBatch, ClaimApproved, ClaimOpened)
 	if err != nil {
@@ -271,38 +277,6 @@ func (s *Service) settleClaim(ctx context.Context, claim *Claim, m ClaimMove) er
 		return nil // somebody was first
 	}
 	return err
-}
-
-// outcomeOf tells from outside what became of an approved claim: what nobody claimed is
-// deleted with its account, so what still serves well after the hour (now, by the account's
-// clock) was adopted, probably. Unreachable is not known, and looked at again; a day later it is over.
-func (s *Service) outcomeOf(ctx context.Context, claim *Claim, now time.Time) (ClaimMove, bool) {
-	lapsed := ClaimMove{To: ClaimLapsed, Evidence: fmt.Sprintf("nothing of it served at %s, after the account's hour (confidence: high)", now.Format(time.RFC3339))}
-	deps, err := s.cfg.Store.Deployments(ctx, claim.SessionID)
-	if err != nil {
-		return ClaimMove{}, false
-	}
-	asked := false
-	for _, d := range newestByWorker(slices.DeleteFunc(deps, func(d Deployment) bool { return d.AccountID != claim.AccountID || d.gone() })) {
-		if d.Host == "" {
-			continue
-		}
-		limited, stop := context.WithTimeout(ctx, probeLimit)
-		resp, err := s.cfg.Edge.Fetch(limited, d.Host, "/", nil)
-		stop()
-		if err != nil {
-			continue
-		}
-		asked = true
-		if resp.Status != http.StatusNotFound && resp.Status < 520 {
-			return ClaimMove{To: ClaimProbablyAdopted, Evidence: fmt.Sprintf("%s answered HTTP %d at %s, %s after the account's hour (confidence: medium)",
-				d.Host, resp.Status, now.Format(time.RFC3339), now.Sub(claim.ExpiresAt).Round(time.Minute))}, true
-		}
-	}
-	if !asked {
-		lapsed.Evidence = "for a day after the account's hour nothing of it could be reached from here (confidence: low)"
-	}
-	return lapsed, asked || now.Sub(claim.ExpiresAt) > 24*time.Hour
 }
 
 func (s *Service) claimByID(ctx context.Context, id string) (*Claim, *Session, *Account, error) {

@@ -280,7 +280,7 @@ func TestWhatTheHumanIsShown(t *testing.T) {
 			t.Error("the view holds a secret")
 		}
 		var names []string
-		for _, d := range view.Deployments {
+		for _, d := range view.Estate.Deployments {
 			names = append(names, d.Worker)
 		}
 		slices.Sort(names)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 )
@@ -57,71 +56,44 @@ type ClaimFile struct {
 	Target      string    `json:"target"`
 	ExpiresAt   time.Time `json:"expires_at"`
 	// Digest fixes what is adopted: every Worker with its digest.
-	Digest      string              `json:"digest"`
-	Deployments []ClaimedDeployment `json:"deployments"`
-	// Foreign is what is on the account, or was, that was not made from here.
-	Foreign []ForeignChange `json:"foreign,omitempty"`
+	Digest string `json:"digest"`
+	Estate
 
+	// Recipients are the public keys of the humans that it is sealed to.
 	Recipients []string `json:"recipients,omitempty"`
 	Sealed     string   `json:"sealed"`
 }
 
-// ClaimedDeployment is one Worker that would be adopted.
-type ClaimedDeployment struct {
-	Worker    string    `json:"worker"`
-	URL       string    `json:"url,omitempty"`
-	VersionID string    `json:"version_id,omitempty"`
-	Digest    string    `json:"digest"`
-	CreatedAt time.Time `json:"created_at"`
-	Serving   string    `json:"serving,omitempty"`
-	Check     *Check    `json:"check,omitempty"`
-	// Files are what was uploaded, where that is still known.
-	Files []Sized `json:"files,omitempty"`
-}
-
-// NewClaimFile describes an account whose claim link is sealed. files are by the
-// deployment's ID, as in ClaimView; foreign is what is on the account that is not ours.
-func NewClaimFile(sess Session, acct Account, deps []Deployment, files map[string][]Sized, foreign []ForeignChange) *ClaimFile {
-	deps = newestByWorker(slices.DeleteFunc(slices.Clone(deps), func(d Deployment) bool { return d.AccountID != acct.ID || d.gone() }))
+// NewClaimFile describes an account whose claim link is sealed, with what goes over with
+// it; digest fixes that.
+func NewClaimFile(sess Session, acct Account, digest string, e Estate) *ClaimFile {
 	f := &ClaimFile{
 		Format: ClaimFormat, SessionID: sess.ID, Principal: sess.Principal, Labels: sess.Labels, Client: sess.Client,
 		AccountID: acct.ID, AccountName: acct.Name, Target: acct.Target, ExpiresAt: acct.ExpiresAt.UTC(),
-		Digest: accountDigest(deps, foreign), Deployments: []ClaimedDeployment{}, Foreign: foreign, Sealed: acct.ClaimURL.Reveal(),
+		Digest: digest, Estate: e, Recipients: acct.SealedTo, Sealed: acct.ClaimURL.Reveal(),
+		ClaimedLabels: claimed(sess.RunID, sess.JobID, nil),
 	}
 	if !acct.ClaimExpiresAt.IsZero() && acct.ClaimExpiresAt.Before(acct.ExpiresAt) {
 		f.ExpiresAt = acct.ClaimExpiresAt.UTC()
 	}
-	for k, v := range map[string]string{"run_id": sess.RunID, "job_id": sess.JobID} {
-		if v != "" {
-			if f.ClaimedLabels == nil {
-				f.ClaimedLabels = map[string]string{}
-			}
-			f.ClaimedLabels[k] = v
-		}
-	}
-	for _, d := range deps {
-		f.Deployments = append(f.Deployments, ClaimedDeployment{
-			Worker: d.Worker, URL: d.URL, VersionID: d.VersionID, Digest: d.Digest, CreatedAt: d.CreatedAt.UTC(),
-			Serving: d.Serving, Check: d.Check, Files: files[d.ID],
-		})
-	}
 	return f
 }
 
-// sealClaim gives what is kept of a fresh account's claim link: the link, or where there
-// are recipients, what only they can open. Where sealing fails nothing is kept: the
-// account works, and can't be claimed.
-func (s *Service) sealClaim(a *Account) Secret {
+// sealClaim puts what is kept of a fresh account's claim link in its place: the link, or
+// where there are recipients, what only they can open. Where sealing fails nothing is kept:
+// the account works, and can't be claimed.
+func (s *Service) sealClaim(a *Account) {
 	if s.cfg.Sealer == nil || a.ClaimURL.Empty() {
-		return a.ClaimURL
+		return
 	}
 	sealed, err := s.cfg.Sealer.SealClaim(ClaimLink{
 		URL: a.ClaimURL, SessionID: a.SessionID, AccountID: a.ID, AccountName: a.Name, Target: a.Target, ExpiresAt: a.ExpiresAt,
 	})
 	if err != nil || !SealedClaim(sealed) {
-		return ""
+		a.ClaimURL = ""
+		return
 	}
-	return sealed
+	a.ClaimURL, a.SealedTo = sealed, s.cfg.Sealer.Recipients()
 }
 
 // AdoptSealed records that the human whose key a session's claim link is sealed to has
@@ -138,9 +110,6 @@ func (s *Service) AdoptSealed(ctx context.Context, sessionID, digest string, who
 	}
 	sess := found[0]
 	who.Channel = ChannelSealed
-	if err := s.mayApprove(&sess, who); err != nil {
-		return err
-	}
 	return s.inTurn(ctx, sessionTurn(sess.ID), s.cfg.TurnWait, func(ctx context.Context, _ *Lease) error {
 		claim, err := s.sealedClaimOf(ctx, &sess, who)
 		if err != nil || claim.State.Given() {
@@ -148,6 +117,9 @@ func (s *Service) AdoptSealed(ctx context.Context, sessionID, digest string, who
 		}
 		if claim.Digest != digest {
 			return Errorf(CodeSessionClosed, "Run `mcp-server claim` again and look at what is there now.", "what is on the account is not what was shown any more")
+		}
+		if err := s.mayApprove(claim.Yes, sess.Owner(), who); err != nil {
+			return err
 		}
 		if _, err := s.decideClaim(ctx, claim.ID, true, who); err != nil {
 			return err
@@ -182,6 +154,23 @@ func (s *Service) SealedClaim(ctx context.Context, c Caller, sessionID string) (
 	if err != nil {
 		return nil, err
 	}
+	return s.claimFile(ctx, sess)
+}
+
+// ClaimFileByID is SealedClaim for a human who may see everybody's claims.
+func (s *Service) ClaimFileByID(ctx context.Context, claimID string) (*ClaimFile, error) {
+	claim, sess, _, err := s.claimByID(ctx, claimID)
+	if err != nil {
+		return nil, err
+	}
+	f, err := s.claimFile(ctx, sess)
+	if err == nil && f.AccountID != claim.AccountID {
+		return nil, errNoClaim() // the session has another account by now
+	}
+	return f, err
+}
+
+func (s *Service) claimFile(ctx context.Context, sess *Session) (*ClaimFile, error) {
 	acct, deps, err := s.claimable(ctx, *sess)
 	if err != nil {
 		return nil, err
@@ -198,11 +187,11 @@ func (s *Service) SealedClaim(ctx context.Context, c Caller, sessionID string) (
 		return nil, Errorf(CodeNoApproval, "Let the agent call request_claim, which opens a page; or give the server --claim-recipient before its next account.",
 			"the claim link of session %s is not sealed to anybody's key", sess.ID)
 	}
-	foreign, err := s.foreignOn(ctx, acct)
+	e, err := s.estate(ctx, sess, acct, deps)
 	if err != nil {
 		return nil, err
 	}
-	f := NewClaimFile(*sess, *acct, deps, s.files(ctx, sess.Principal, deps), foreign)
+	f := NewClaimFile(*sess, *acct, accountDigest(deps, e.Foreign), e)
 	if claim, err := s.cfg.Store.Claim(ctx, sess.ID); err == nil && claim != nil && claim.AccountID == acct.ID {
 		f.Message = claim.Message
 	}

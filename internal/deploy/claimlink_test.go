@@ -13,21 +13,34 @@ import (
 
 const sealedText = "-----BEGIN AGE ENCRYPTED FILE-----\nx\n-----END AGE ENCRYPTED FILE-----\n"
 
-// claimed is an account with two versions of one Worker, another's deployment, and one
-// that failed.
+// claimed is the file of an account with a Worker and what it stores.
 func claimed() *deploy.ClaimFile {
 	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 	return deploy.NewClaimFile(
 		deploy.Session{ID: "s", Principal: "local", RunID: "7", Labels: map[string]string{"team": "web"}, Client: "c"},
-		deploy.Account{ID: "a", Name: "otter", Target: "t", ClaimURL: sealedText, ExpiresAt: now.Add(time.Hour), ClaimExpiresAt: now.Add(time.Minute), Token: "the-token-of-the-account"},
-		[]deploy.Deployment{
-			{ID: "3", AccountID: "a", Worker: "w", Digest: "new", CreatedAt: now},
-			{ID: "2", AccountID: "a", Worker: "w", Digest: "old", CreatedAt: now},
-			{ID: "1", AccountID: "b", Worker: "other", Digest: "x"},
-			{ID: "0", AccountID: "a", Worker: "broken", Digest: "y", Serving: deploy.ServingFailed},
-		}, map[string][]deploy.Sized{"3": {{Name: "index.js", Bytes: 9}}},
-		[]deploy.ForeignChange{{Worker: "strange", SeenAt: now}},
+		deploy.Account{
+			ID: "a", Name: "otter", Target: "t", ClaimURL: sealedText, SealedTo: []string{"age1someone"}, ExpiresAt: now.Add(time.Hour),
+			ClaimExpiresAt: now.Add(time.Minute), Token: "the-token-of-the-account",
+		}, strings.Repeat("a", 64),
+		deploy.Estate{
+			Deployments: []deploy.ClaimedDeployment{{Worker: "w", Digest: "new", CreatedAt: now, Files: []deploy.Sized{{Name: "index.js", Bytes: 9}}}},
+			Resources:   []deploy.ClaimedResource{{Type: deploy.ResourceKV, Name: "notes"}, {Type: deploy.ResourceCron, Name: "* * * * *", Worker: "w", Unsure: true}},
+			Foreign:     []deploy.ForeignChange{{Worker: "strange", SeenAt: now}},
+		},
 	)
+}
+
+// TestAnOlderClaimFile: one from before resources were listed is read as it was.
+func TestAnOlderClaimFile(t *testing.T) {
+	f, err := deploy.ParseClaimFile([]byte(`{"format": "hourglass-claim/1", "session_id": "s", "principal": "local", "account_id": "a", "account_name": "otter", "target": "t",
+		"expires_at": "2026-11-24T13:00:00Z", "digest": "d", "deployments": [{"worker": "w", "digest": "x", "created_at": "2026-11-24T12:00:00Z"}],
+		"sealed": "-----BEGIN AGE ENCRYPTED FILE-----\nx\n-----END AGE ENCRYPTED FILE-----\n"}`))
+	if err != nil || len(f.Deployments) != 1 || f.Deployments[0].Worker != "w" || len(f.Resources) != 0 {
+		t.Fatalf("%+v %v", f, err)
+	}
+	if items := f.Items(); len(items) != 2 || items[0].Title != "Worker w" || items[1].Facts[0].Value != "none that is known here" {
+		t.Errorf("%+v", items)
+	}
 }
 
 func TestClaimFile(t *testing.T) {

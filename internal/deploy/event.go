@@ -27,6 +27,12 @@ const (
 	NoticePruned        = "pruned"      // records were kept long enough; Data "indexes" names them
 	NoticeLogs          = "worker_logs" // what a Worker said is kept; Data says how many lines, never which
 	NoticeApproval      = "approval"    // a human decided about an act that a policy asks about
+	// At the door of the console: an operator printed a link, a human logged in or added a
+	// passkey, somebody tried in vain.
+	NoticeLoginLink     = "login_link"
+	NoticeLogin         = "login"
+	NoticePasskey       = "passkey"
+	NoticeAccessRefused = "access_refused"
 )
 
 // Event is one record of the audit log. It never holds a secret. Empty members are

@@ -110,7 +110,7 @@ func TestWhatIsNotOursIsShownToWhoDecides(t *testing.T) {
 		if w.claim().State != deploy.ClaimAwaiting || len(g.foreign()) != 1 {
 			t.Errorf("%+v, %q", w.claim(), g.foreign())
 		}
-		if view, err := s.ClaimView(t.Context(), clean); err != nil || len(view.Foreign) != 1 || view.Foreign[0].Worker != "strange" {
+		if view, err := s.ClaimView(t.Context(), clean); err != nil || len(view.Estate.Foreign) != 1 || view.Estate.Foreign[0].Worker != "strange" {
 			t.Errorf("%+v %v", view, err)
 		}
 		again, res := claimOf(t, w, s)
@@ -125,7 +125,7 @@ func TestWhatIsNotOursIsShownToWhoDecides(t *testing.T) {
 			t.Errorf("the first: %+v %v", old, err)
 		}
 		view, err := s.DecideClaim(t.Context(), again, true, "chrome")
-		if err != nil || view.State != deploy.ClaimApproved || len(view.Foreign) != 1 || len(g.foreign()) != 1 {
+		if err != nil || view.State != deploy.ClaimApproved || len(view.Estate.Foreign) != 1 || len(g.foreign()) != 1 {
 			t.Errorf("%+v %v, %q", view, err, g.foreign())
 		}
 	})

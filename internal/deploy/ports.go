@@ -199,7 +199,8 @@ type Store interface {
 	ClaimByPage(ctx context.Context, pageToken string) (*Claim, error)
 	// MoveClaim moves a claim from one state to another, once: it tells false when the
 	// claim was not in the state From any more. What the move says is kept with it; its
-	// empty members leave what was there. A move out of ClaimAwaiting is the decision.
+	// empty members leave what was there, and who decided, with the channel, is the first
+	// that is named. A move out of ClaimAwaiting is the decision.
 	MoveClaim(ctx context.Context, m ClaimMove) (bool, error)
 	// ClaimByID finds a claim; nil without error when there is none.
 	ClaimByID(ctx context.Context, id string) (*Claim, error)

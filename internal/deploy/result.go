@@ -46,6 +46,7 @@ func (r *run) result() *DeployResult {
 	if r.isNew {
 		res.Account = AccountNew
 	}
+	res.Custody = r.acct.custody(s.yesRule(""))
 	res.Next = r.next()
 	s.countdown(res, r.acct)
 	return res

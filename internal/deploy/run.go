@@ -147,6 +147,9 @@ func (r *run) onRecord(ctx context.Context, kind Act, do func(context.Context) e
 		if r.acct != nil {
 			e.AccountID, e.AccountName, e.ExpiresAt = r.acct.ID, r.acct.Name, r.acct.ExpiresAt
 		}
+		if kind == ActCreateAccount && r.isNew {
+			e.Data = map[string]string{"custody": r.acct.custody(r.s.yesRule(""))}
+		}
 		if kind == ActDeploy {
 			e.DeploymentID, e.VersionID, e.URL = r.dep.ID, r.dep.VersionID, r.dep.URL
 			if c := r.dep.Check; c != nil {

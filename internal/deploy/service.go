@@ -52,9 +52,10 @@ type Config struct {
 	Limits CallLimits
 	// ClaimLink gives the address, behind a login, at which a claim is decided; nil: there is none.
 	ClaimLink func(claimID string) string
-	// FourEyes refuses a yes by whoever owns the agent that asked, compared by owner.
+	// ApprovalLink gives the same for an act that a policy asks about; nil: there is none.
+	ApprovalLink func(approvalID string) string
+	// FourEyes and Channels are what a yes has to be, as in YesRule.
 	FourEyes bool
-	// Channels are those on which a yes counts; nil: all.
 	Channels []string
 	// Logs says whether what Workers say is kept with their session.
 	Logs LogConfig

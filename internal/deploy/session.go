@@ -14,9 +14,12 @@ type Account struct {
 	Subdomain string
 	// Target is the API (and, for an embedded sandbox, the instance) that the account
 	// lives on. It is reused only there.
-	Target         string
-	Token          Secret
-	ClaimURL       Secret
+	Target   string
+	Token    Secret
+	ClaimURL Secret
+	// SealedTo are the public keys of the humans that ClaimURL is sealed to; empty: it is a
+	// link as the API gave it.
+	SealedTo       []string
 	CreatedAt      time.Time
 	ExpiresAt      time.Time
 	ClaimExpiresAt time.Time

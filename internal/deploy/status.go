@@ -102,7 +102,7 @@ func (s *Service) sessionStatus(ctx context.Context, p *Picture, look bool) (*Se
 		return nil, err
 	}
 	if p.Claim != nil && p.Claim.AccountID == acct.ID {
-		st.Claim = string(p.Claim.StateAt(now))
+		st.Claim, st.Custody = string(p.Claim.StateAt(now)), p.Claim.Custody
 	}
 	st.Warnings = append(endWarnings(st.Phase, st.MinutesLeft), foreign...)
 	st.Next = statusNext(st)
@@ -158,10 +158,15 @@ func statusNext(st *SessionStatus) NextStep {
 		return NextStep{Do: "The user approved keeping the account; it is theirs once they finish at Cloudflare. Deploy elsewhere with fresh: true.", Tool: "deploy_temporary", Args: map[string]any{"session_id": st.SessionID, "fresh": true}}
 	case st.Phase == PhaseClosed || st.Phase == PhaseExpired:
 		next := NextStep{Do: "This account is over. To put it live again, on a new account and URL, deploy again.", Tool: "deploy_temporary", Args: map[string]any{}}
+		if st.Claim == string(ClaimLapsed) {
+			next.Do = "The request to keep this account lapsed: nobody decided in time, or it was not finished at Cloudflare. Tell the user. To put it live again, on a new account and URL, deploy again."
+		}
 		if len(st.Deployments) > 0 {
 			next.Args["bundle_id"] = st.Deployments[0].BundleID
 		}
 		return next
+	case st.Claim == string(ClaimRefused):
+		return NextStep{Do: "The user said no to keeping this account: it ends at its time. Deploy changes into the same session; ask again only if the user wants it.", Tool: "deploy_temporary", Args: args}
 	case st.Phase == PhaseExpiring:
 		return NextStep{Do: "Under ten minutes are left. If the user wants to keep this, call request_claim now.", Tool: "request_claim", Args: args}
 	case len(st.Deployments) == 0:

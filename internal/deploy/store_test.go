@@ -356,8 +356,10 @@ func (m *memStore) MoveClaim(ctx context.Context, v deploy.ClaimMove) (bool, err
 			continue
 		}
 		c.State = v.To
-		c.Browser, c.DecidedBy = cmp.Or(v.Browser, c.Browser), cmp.Or(v.By, c.DecidedBy)
-		c.Channel, c.Evidence = cmp.Or(v.Channel, c.Channel), cmp.Or(v.Evidence, c.Evidence)
+		c.Browser, c.Evidence = cmp.Or(v.Browser, c.Browser), cmp.Or(v.Evidence, c.Evidence)
+		if c.DecidedBy == "" {
+			c.DecidedBy, c.Channel = v.By, cmp.Or(v.Channel, c.Channel)
+		}
 		if v.From == deploy.ClaimAwaiting {
 			c.DecidedAt = v.At
 		}
@@ -435,15 +437,15 @@ func (m *memStore) Approvals(ctx context.Context, state deploy.ApprovalState, li
 	return out, nil
 }
 
-func (m *memStore) DecideApproval(ctx context.Context, id string, from, to deploy.ApprovalState, by string, at time.Time) (bool, error) {
+func (m *memStore) MoveApproval(ctx context.Context, v deploy.ApprovalMove) (bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := m.begin(ctx, "DecideApproval"); err != nil {
+	if err := m.begin(ctx, "MoveApproval"); err != nil {
 		return false, err
 	}
 	for i := range m.approvals {
-		if a := &m.approvals[i]; a.ID == id && a.State == from {
-			a.State, a.By, a.DecidedAt = to, by, at
+		if a := &m.approvals[i]; a.ID == v.ID && a.State == v.From {
+			a.State, a.By, a.Channel, a.ByOwner, a.DecidedAt = v.To, v.By, v.Channel, v.Owner, v.At
 			return true, nil
 		}
 	}

@@ -28,29 +28,36 @@ func (s *Store) SaveClaim(ctx context.Context, c deploy.Claim) error {
 	if _, err := s.use(ctx); err != nil {
 		return err
 	}
+	yes, err := toJSON(c.Yes)
+	if err != nil {
+		return s.failed(err)
+	}
 	token := s.seal.seal([]byte(c.PageToken.Reveal()), place("claims", "page_token", c.ID))
-	_, err := s.exec(ctx, `INSERT INTO claims (id, session_id, account_id, principal, page_hash, page_token, state, message, digest,
-			asked_at, expires_at, decided_at, browser, decided_by, channel, evidence, added)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
-			(SELECT COALESCE(MAX(added), 0) + 1 FROM claims WHERE session_id = $17))`,
+	_, err = s.exec(ctx, `INSERT INTO claims (id, session_id, account_id, principal, page_hash, page_token, state, message, digest,
+			asked_at, expires_at, decided_at, browser, decided_by, channel, evidence, yes, custody, added)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
+			(SELECT COALESCE(MAX(added), 0) + 1 FROM claims WHERE session_id = $19))`,
 		c.ID, c.SessionID, c.AccountID, c.Principal, hash(c.PageToken.Reveal()), token, string(c.State), clean(c.Message), c.Digest,
-		millis(c.AskedAt), millis(c.ExpiresAt), millis(c.DecidedAt), c.Browser, c.DecidedBy, c.Channel, c.Evidence, c.SessionID)
+		millis(c.AskedAt), millis(c.ExpiresAt), millis(c.DecidedAt), c.Browser, c.DecidedBy, c.Channel, c.Evidence, yes, c.Custody, c.SessionID)
 	return err
 }
 
 const claimColumns = `SELECT id, session_id, account_id, principal, page_token, state, message, digest, asked_at, expires_at, decided_at, browser,
-		decided_by, channel, evidence FROM claims `
+		decided_by, channel, evidence, yes, custody FROM claims `
 
 func (s *Store) claims(ctx context.Context, query string, args ...any) ([]deploy.Claim, error) {
 	var found []deploy.Claim
 	err := s.query(ctx, func(r *sql.Rows) error {
 		var c deploy.Claim
 		var token []byte
-		var state string
+		var state, yes string
 		var asked, expires, decided int64
 		err := r.Scan(&c.ID, &c.SessionID, &c.AccountID, &c.Principal, &token, &state, &c.Message, &c.Digest, &asked, &expires, &decided, &c.Browser,
-			&c.DecidedBy, &c.Channel, &c.Evidence)
+			&c.DecidedBy, &c.Channel, &c.Evidence, &yes, &c.Custody)
 		if err != nil {
+			return err
+		}
+		if err := json.Unmarshal([]byte(yes), &c.Yes); err != nil {
 			return err
 		}
 		plain, err := s.seal.open(token, place("claims", "page_token", c.ID))
@@ -110,8 +117,8 @@ func (s *Store) ClaimsIn(ctx context.Context, t time.Time, limit int, states ...
 func (s *Store) MoveClaim(ctx context.Context, m deploy.ClaimMove) (bool, error) {
 	n, err := s.exec(ctx, `UPDATE claims SET state = $1,
 			browser = CASE WHEN $2 = '' THEN browser ELSE $3 END,
-			decided_by = CASE WHEN $4 = '' THEN decided_by ELSE $5 END,
-			channel = CASE WHEN $6 = '' THEN channel ELSE $7 END,
+			decided_by = CASE WHEN $4 = '' OR decided_by <> '' THEN decided_by ELSE $5 END,
+			channel = CASE WHEN $6 = '' OR decided_by <> '' THEN channel ELSE $7 END,
 			evidence = CASE WHEN $8 = '' THEN evidence ELSE $9 END,
 			decided_at = CASE WHEN decided_at <> 0 THEN decided_at ELSE $10 END
 		WHERE id = $11 AND state = $12`,

@@ -2,6 +2,7 @@ package session
 
 import (
 	"database/sql"
+	"reflect"
 	"testing"
 	"time"
 
@@ -61,7 +62,7 @@ func downAndUp(t *testing.T, cfg Config) {
 	}
 	accounts, err := s.Accounts(ctx, "s_a")
 	ok(err)
-	if len(accounts) != 2 || accounts[0] != acct || accounts[1].State != deploy.AccountRetired || !accounts[1].Token.Empty() {
+	if len(accounts) != 2 || !reflect.DeepEqual(accounts[0], acct) || accounts[1].State != deploy.AccountRetired || !accounts[1].Token.Empty() {
 		t.Errorf("%+v", accounts)
 	}
 	all, err := s.Sessions(ctx, "me", 10)

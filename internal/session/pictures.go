@@ -28,31 +28,31 @@ const (
 // PostgreSQL takes the types of columns from there.
 const (
 	pictureAccounts = `
-SELECT %[2]d AS kind, session_id AS t0, target AS t1, id AS t2, name AS t3, subdomain AS t4, state AS t5, NULL AS t6, NULL AS t7, NULL AS t8, NULL AS t9, NULL AS t10,
+SELECT %[2]d AS kind, session_id AS t0, target AS t1, id AS t2, name AS t3, subdomain AS t4, state AS t5, sealed_to AS t6, NULL AS t7, NULL AS t8, NULL AS t9, NULL AS t10, NULL AS t11, NULL AS t12,
 	added AS n0, created_at AS n1, expires_at AS n2, claim_expires_at AS n3, skew AS n4, token AS b0, claim_url AS b1
 	FROM accounts WHERE session_id %[1]s`
 	pictureSessions = `
-SELECT %[2]d, id, principal, scope, run_id, job_id, labels, client, NULL, NULL, NULL, NULL,
+SELECT %[2]d, id, principal, scope, run_id, job_id, labels, client, NULL, NULL, NULL, NULL, NULL, NULL,
 	added, created_at, updated_at, CASE WHEN id = (SELECT n.id FROM sessions AS n WHERE n.principal = sessions.principal AND n.scope = sessions.scope
 		ORDER BY n.created_at DESC, n.added DESC, n.id DESC LIMIT 1) THEN 1 ELSE 0 END, NULL, NULL, NULL
 	FROM sessions WHERE id %[1]s`
 	pictureDeployments = `
-SELECT %[2]d, session_id, id, account_id, worker, host, url, version_id, bundle_id, digest, check_json, serving,
+SELECT %[2]d, session_id, id, account_id, worker, host, url, version_id, bundle_id, digest, check_json, serving, NULL, NULL,
 	added, created_at, NULL, NULL, NULL, NULL, NULL
 	FROM deployments WHERE session_id %[1]s AND serving NOT IN ('failed', 'deleted')
 	AND NOT EXISTS (SELECT 1 FROM deployments AS n WHERE n.session_id = deployments.session_id AND n.added > deployments.added
 		AND n.account_id = deployments.account_id AND n.worker = deployments.worker AND n.serving NOT IN ('failed', 'deleted'))`
 	pictureSteps = `
-SELECT %[2]d, session_id, id, principal, account_id, kind, state, what, bundle_id, digest, ref, note,
+SELECT %[2]d, session_id, id, principal, account_id, kind, state, what, bundle_id, digest, ref, note, NULL, NULL,
 	added, begun_at, settled_at, fence, NULL, NULL, NULL
 	FROM steps WHERE session_id %[1]s
 	AND EXISTS (SELECT 1 FROM steps AS n WHERE n.session_id = steps.session_id AND n.state IN ('open', 'unknown', 'lost'))`
 	pictureClaims = `
-SELECT %[2]d, session_id, id, account_id, principal, state, message, digest, browser, decided_by, channel, evidence,
+SELECT %[2]d, session_id, id, account_id, principal, state, message, digest, browser, decided_by, channel, evidence, yes, custody,
 	added, asked_at, expires_at, decided_at, NULL, NULL, NULL
 	FROM claims WHERE session_id %[1]s`
 	pictureForeign = `
-SELECT %[2]d, session_id, worker, version_id, target, account_id, NULL, NULL, NULL, NULL, NULL, NULL,
+SELECT %[2]d, session_id, worker, version_id, target, account_id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
 	seen_at, NULL, NULL, NULL, NULL, NULL, NULL
 	FROM foreign_changes WHERE session_id %[1]s`
 )
@@ -80,14 +80,14 @@ type pictureTexts struct{ ofOne, ofAll string }
 type pictureRow struct {
 	kind, added int64
 	session     string
-	t           [10]any // text
+	t           [12]any // text
 	n           [4]any  // int64
 	b           [2][]byte
 }
 
 func (r *pictureRow) scan(rows *sql.Rows) error {
 	t, n := &r.t, &r.n
-	return rows.Scan(&r.kind, &r.session, &t[0], &t[1], &t[2], &t[3], &t[4], &t[5], &t[6], &t[7], &t[8], &t[9],
+	return rows.Scan(&r.kind, &r.session, &t[0], &t[1], &t[2], &t[3], &t[4], &t[5], &t[6], &t[7], &t[8], &t[9], &t[10], &t[11],
 		&r.added, &n[0], &n[1], &n[2], &n[3], &r.b[0], &r.b[1])
 }
 
@@ -187,6 +187,9 @@ func (s *Store) add(p *deploy.Picture, r *pictureRow) error {
 			SessionID: r.session, Target: r.text(0), ID: r.text(1), Name: r.text(2), Subdomain: r.text(3), State: deploy.AccountState(r.text(4)),
 			CreatedAt: r.time(0), ExpiresAt: r.time(1), ClaimExpiresAt: r.time(2), Skew: time.Duration(r.number(3)) * time.Millisecond,
 		}
+		if err := json.Unmarshal([]byte(r.text(5)), &a.SealedTo); err != nil {
+			return err
+		}
 		if err := s.unseal(&a, r.b[0], r.b[1]); err != nil {
 			return err
 		}
@@ -211,11 +214,15 @@ func (s *Store) add(p *deploy.Picture, r *pictureRow) error {
 			SessionID: r.session, Worker: r.text(0), VersionID: r.text(1), Target: r.text(2), AccountID: r.text(3), SeenAt: moment(r.added),
 		})
 	case ofClaim: // the newest stays
-		p.Claim = &deploy.Claim{
+		c := &deploy.Claim{
 			ID: r.text(0), SessionID: r.session, AccountID: r.text(1), Principal: r.text(2), State: deploy.ClaimState(r.text(3)), Message: r.text(4),
 			Digest: r.text(5), Browser: r.text(6), DecidedBy: r.text(7), Channel: r.text(8), Evidence: r.text(9),
-			AskedAt: r.time(0), ExpiresAt: r.time(1), DecidedAt: r.time(2),
+			Custody: r.text(11), AskedAt: r.time(0), ExpiresAt: r.time(1), DecidedAt: r.time(2),
 		}
+		if err := json.Unmarshal([]byte(r.text(10)), &c.Yes); err != nil {
+			return err
+		}
+		p.Claim = c
 	}
 	return nil
 }

@@ -55,7 +55,7 @@ func someSession(id, principal string, created int64) deploy.Session {
 
 func someAccount(id, sess string) deploy.Account {
 	return deploy.Account{
-		ID: id, SessionID: sess, Name: "Ethereal Composer", Subdomain: "ethereal-composer", Target: "http://api", Token: "token-" + deploy.Secret(id),
+		ID: id, SessionID: sess, Name: "Ethereal Composer", Subdomain: "ethereal-composer", Target: "http://api", SealedTo: []string{"age1"}, Token: "token-" + deploy.Secret(id),
 		ClaimURL: "https://dash/claim-preview?claimToken=" + deploy.Secret(id), CreatedAt: at(0), ExpiresAt: at(3600), ClaimExpiresAt: at(3600), Skew: 1500 * time.Millisecond,
 	}
 }
@@ -199,6 +199,7 @@ func suite(t *testing.T, fresh func(t *testing.T) *session.Store) {
 		_, err = s.Artifact(ctx, "me", "b_none")
 		wantCode(t, err, deploy.CodeBundleNotFound)
 	})
+	strict := deploy.YesRule{Channels: []string{deploy.ChannelPasskey}, FourEyes: true, Where: "https://console.example/console/x"}
 	t.Run("claims", func(t *testing.T) {
 		s, ctx := fresh(t), t.Context()
 		must(t, s.SaveSession(ctx, someSession("s_a", "me", 1)))
@@ -206,7 +207,7 @@ func suite(t *testing.T, fresh func(t *testing.T) *session.Store) {
 		if must(t, err); none != nil {
 			t.Errorf("%v", none)
 		}
-		c := deploy.Claim{ID: "c_1", SessionID: "s_a", AccountID: "1", Principal: "me", PageToken: "PAGETOKEN", State: deploy.ClaimAwaiting, Message: "m", Digest: "d", AskedAt: at(1), ExpiresAt: at(2)}
+		c := deploy.Claim{ID: "c_1", SessionID: "s_a", AccountID: "1", Principal: "me", PageToken: "PAGETOKEN", State: deploy.ClaimAwaiting, Message: "m", Digest: "d", AskedAt: at(1), ExpiresAt: at(2), Yes: strict, Custody: "attended"}
 		must(t, s.SaveClaim(ctx, c))
 		for _, find := range []func() (*deploy.Claim, error){
 			func() (*deploy.Claim, error) { return s.Claim(ctx, "s_a") },
@@ -242,8 +243,8 @@ func suite(t *testing.T, fresh func(t *testing.T) *session.Store) {
 		if won != 1 || got.State == deploy.ClaimAwaiting || got.Browser == "" || !got.DecidedAt.Equal(at(3)) {
 			t.Errorf("%d won: %+v", won, got)
 		}
-		// A later move keeps what it does not say.
-		moved, err := s.MoveClaim(ctx, deploy.ClaimMove{ID: "c_1", From: got.State, To: deploy.ClaimAdopted, Evidence: "seen", At: at(9)})
+		// A later move keeps what it does not say, and who decided.
+		moved, err := s.MoveClaim(ctx, deploy.ClaimMove{ID: "c_1", From: got.State, To: deploy.ClaimAdopted, Evidence: "seen", By: "bob", Channel: deploy.ChannelCommand, At: at(9)})
 		must(t, err)
 		byID, err := s.ClaimByID(ctx, "c_1")
 		must(t, err)
@@ -286,10 +287,11 @@ func suite(t *testing.T, fresh func(t *testing.T) *session.Store) {
 		a := deploy.Approval{
 			ID: "ap_1", Principal: "me", Act: deploy.ActDeploy, SessionID: "s_a", Worker: "w", Digest: "d", Labels: map[string]string{"team": "web"},
 			Reasons: []deploy.Reason{{Rule: "r", Verdict: deploy.Ask, Message: "m"}}, State: deploy.ApprovalWaiting, AskedAt: at(1), ExpiresAt: at(100),
+			Yes: strict,
 		}
 		must(t, s.SaveApproval(ctx, a))
 		newer := a
-		newer.ID, newer.AskedAt = "ap_2", at(1)
+		newer.ID, newer.AskedAt, newer.Yes = "ap_2", at(1), deploy.YesRule{Channels: []string{}} // no channel, which is not any
 		must(t, s.SaveApproval(ctx, newer))
 		got, err := s.ApprovalFor(ctx, "me", deploy.ActDeploy, "d")
 		must(t, err)
@@ -303,7 +305,9 @@ func suite(t *testing.T, fresh func(t *testing.T) *session.Store) {
 			}
 		}
 		for i, want := range []bool{true, false} {
-			ok, err := s.DecideApproval(ctx, "ap_2", deploy.ApprovalWaiting, deploy.ApprovalGiven, "ann", at(5))
+			ok, err := s.MoveApproval(ctx, deploy.ApprovalMove{
+				ID: "ap_2", From: deploy.ApprovalWaiting, To: deploy.ApprovalGiven, By: "ann", Channel: deploy.ChannelPasskey, Owner: "anna", At: at(5),
+			})
 			if err != nil || ok != want {
 				t.Errorf("decision %d: %v %v", i, ok, err)
 			}
@@ -311,7 +315,7 @@ func suite(t *testing.T, fresh func(t *testing.T) *session.Store) {
 		waiting, err := s.Approvals(ctx, deploy.ApprovalWaiting, 10)
 		must(t, err)
 		same(t, waiting, []deploy.Approval{a})
-		newer.State, newer.By, newer.DecidedAt = deploy.ApprovalGiven, "ann", at(5)
+		newer.State, newer.By, newer.Channel, newer.ByOwner, newer.DecidedAt = deploy.ApprovalGiven, "ann", deploy.ChannelPasskey, "anna", at(5)
 		all, err := s.Approvals(ctx, "", 10)
 		must(t, err)
 		same(t, all, []deploy.Approval{newer, a})

@@ -135,9 +135,13 @@ func (s *Store) putAccount(ctx context.Context, tx *sql.Tx, a deploy.Account) (w
 	}
 	token := s.seal.seal([]byte(a.Token.Reveal()), place("accounts", "token", a.Target, a.ID))
 	claim := s.seal.seal([]byte(a.ClaimURL.Reveal()), place("accounts", "claim_url", a.Target, a.ID))
+	to, err := toJSON(a.SealedTo)
+	if err != nil {
+		return false, err
+	}
 	n, err := run(ctx, tx, `INSERT INTO accounts (target, id, session_id, name, subdomain, token, claim_url, created_at, expires_at,
-			claim_expires_at, skew, state, added)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, (SELECT COALESCE(MAX(added), 0) + 1 FROM accounts WHERE session_id = $13))
+			claim_expires_at, skew, state, sealed_to, added)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, (SELECT COALESCE(MAX(added), 0) + 1 FROM accounts WHERE session_id = $14))
 		ON CONFLICT (target, id) DO UPDATE SET name = excluded.name, subdomain = excluded.subdomain,
 			token = CASE WHEN accounts.token IS NULL THEN NULL ELSE excluded.token END,
 			claim_url = CASE WHEN accounts.claim_url IS NULL THEN NULL ELSE excluded.claim_url END,
@@ -145,7 +149,7 @@ func (s *Store) putAccount(ctx context.Context, tx *sql.Tx, a deploy.Account) (w
 			state = CASE WHEN excluded.state = '' THEN accounts.state ELSE excluded.state END
 		WHERE accounts.session_id = excluded.session_id`,
 		a.Target, a.ID, a.SessionID, clean(a.Name), clean(a.Subdomain), token, claim, millis(a.CreatedAt), millis(a.ExpiresAt),
-		millis(a.ClaimExpiresAt), a.Skew.Milliseconds(), string(a.State), a.SessionID)
+		millis(a.ClaimExpiresAt), a.Skew.Milliseconds(), string(a.State), to, a.SessionID)
 	if err == nil && n == 0 {
 		err = errors.New("writing: the account belongs to another session")
 	}
@@ -159,9 +163,12 @@ func (s *Store) Accounts(ctx context.Context, sessionID string) ([]deploy.Accoun
 		var a deploy.Account
 		var token, claim []byte
 		var created, expires, claimExpires, skew int64
-		var state string
-		err := r.Scan(&a.Target, &a.ID, &a.SessionID, &a.Name, &a.Subdomain, &token, &claim, &created, &expires, &claimExpires, &skew, &state)
+		var state, to string
+		err := r.Scan(&a.Target, &a.ID, &a.SessionID, &a.Name, &a.Subdomain, &token, &claim, &created, &expires, &claimExpires, &skew, &state, &to)
 		if err != nil {
+			return err
+		}
+		if err := json.Unmarshal([]byte(to), &a.SealedTo); err != nil {
 			return err
 		}
 		a.CreatedAt, a.ExpiresAt, a.ClaimExpiresAt = moment(created), moment(expires), moment(claimExpires)
@@ -171,7 +178,7 @@ func (s *Store) Accounts(ctx context.Context, sessionID string) ([]deploy.Accoun
 		}
 		out = append(out, a)
 		return nil
-	}, `SELECT target, id, session_id, name, subdomain, token, claim_url, created_at, expires_at, claim_expires_at, skew, state
+	}, `SELECT target, id, session_id, name, subdomain, token, claim_url, created_at, expires_at, claim_expires_at, skew, state, sealed_to
 		FROM accounts WHERE session_id = $1 ORDER BY added DESC`, sessionID)
 	return out, err
 }

@@ -259,6 +259,65 @@ func TestClaimApprovedAlready(t *testing.T) {
 	}
 }
 
+// TestTheHumanMayBeElsewhere: what an agent relays fits where the human is. Behind a login
+// that is any machine; on the attended page it is this one; what is sealed is opened by a
+// command, and no address is told.
+func TestTheHumanMayBeElsewhere(t *testing.T) {
+	for name, c := range map[string]struct {
+		change        func(*deploy.ClaimResult)
+		says, neither []string
+	}{
+		"attended":       {func(*deploy.ClaimResult) {}, []string{"open " + pageURL + " in a browser on this machine"}, []string{"log in"}},
+		"behind a login": {func(r *deploy.ClaimResult) { r.Login = true }, []string{"open " + pageURL + " in any browser and log in"}, []string{"this machine", "terminal"}},
+		"sealed": {
+			func(r *deploy.ClaimResult) {
+				r.PageURL, r.Command, r.Custody = "", "mcp-server claim s_1", "sealed to age1abc…xyz"
+			},
+			[]string{"run `mcp-server claim s_1` in your own terminal", "sealed to age1abc…xyz"},
+			[]string{"http"},
+		},
+		"sealed, behind a login": {
+			func(r *deploy.ClaimResult) {
+				r.PageURL, r.Command, r.Custody, r.Login = "", "mcp-server claim s_1", "sealed to age1abc…xyz", true
+			},
+			[]string{"`mcp-server claim s_1` where this server keeps its store", "download the claim file in its console", "mcp-server claim FILE", "sealed to age1abc…xyz"},
+			[]string{"http", "this machine"},
+		},
+		"sealed, approved": {
+			func(r *deploy.ClaimResult) {
+				r.Claim, r.PageURL, r.Command = deploy.ClaimOpened, "", "mcp-server claim s_1"
+			},
+			[]string{"run `mcp-server claim s_1` in your own terminal again"},
+			[]string{"page", "http"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			svc := newFake()
+			svc.claim = func(context.Context, deploy.ClaimRequest) (*deploy.ClaimResult, error) {
+				r := sampleClaim()
+				c.change(r)
+				return r, nil
+			}
+			got := success(t, callTool(t, localClient(t, newServer(t, svc, nil)), "request_claim", `{}`))
+			tell, _ := got["tell_user"].(string)
+			for _, want := range c.says {
+				if !strings.Contains(tell, want) {
+					t.Errorf("it does not say %q: %s", want, tell)
+				}
+			}
+			for _, never := range c.neither {
+				if strings.Contains(tell, never) {
+					t.Errorf("it says %q: %s", never, tell)
+				}
+			}
+			want := sampleClaim()
+			if c.change(want); got["custody"] != want.Custody {
+				t.Errorf("custody %v", got["custody"])
+			}
+		})
+	}
+}
+
 // TestHumanWhoDoesNotAnswer: where the protocol keeps the call open, it ends in time, and
 // the client is told that its answer is not wanted any more.
 func TestHumanWhoDoesNotAnswer(t *testing.T) {

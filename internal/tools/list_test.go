@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -149,5 +150,27 @@ func TestNewAndList(t *testing.T) {
 func TestNewNeedsAService(t *testing.T) {
 	if _, err := tools.New(tools.Config{}); err == nil {
 		t.Error("want an error")
+	}
+}
+
+// TestNoToolDecides: what the tools can call decides nothing about claims and approvals, and
+// no argument of theirs is a yes.
+func TestNoToolDecides(t *testing.T) {
+	svc := reflect.TypeFor[tools.Service]()
+	for method := range svc.Methods() {
+		for _, word := range []string{"Decide", "Approve", "Adopt", "Opened", "ClaimLink", "Note"} {
+			if name := method.Name; strings.Contains(name, word) {
+				t.Errorf("the tools can call %s", name)
+			}
+		}
+	}
+	b, err := os.ReadFile("testdata/tools_list.jsonl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, never := range []string{`"approve":`, `"approved":`, `"confirm":`, `"confirmed":`, `"yes":`, `"force":`} {
+		if strings.Contains(string(b), never) {
+			t.Errorf("a tool has %s", never)
+		}
 	}
 }

@@ -22,6 +22,7 @@ type claimOutput struct {
 	Claim       string    `json:"claim" enum:"awaiting_human,approved,opened,probably_adopted,adopted,refused,withdrawn,lapsed"`
 	SessionID   string    `json:"session_id"`
 	TellUser    string    `json:"tell_user" desc:"Relay it word for word"`
+	Custody     string    `json:"custody,omitempty" schema:"loose" desc:"Who can open Cloudflare's claim link"`
 	Next        nextRow   `json:"next" schema:"loose"`
 	ExpiresAt   time.Time `json:"expires_at"`
 	MinutesLeft int       `json:"minutes_left"`
@@ -52,7 +53,7 @@ func claimTool(svc Service) tool[claimInput, *claimOutput] {
 				return nil, err
 			}
 			return &claimOutput{
-				Claim: string(res.Claim), SessionID: res.SessionID, TellUser: tell, Next: nextRow(res.Next),
+				Claim: string(res.Claim), SessionID: res.SessionID, TellUser: tell, Custody: res.Custody, Next: nextRow(res.Next),
 				ExpiresAt: res.ExpiresAt.UTC().Truncate(time.Second), MinutesLeft: res.MinutesLeft, Warnings: texts(res.Warnings),
 			}, nil
 		},
@@ -66,10 +67,12 @@ func (c *call) tellUser(ctx context.Context, res *deploy.ClaimResult) (string, e
 	switch {
 	case res.Claim == deploy.ClaimWithdrawn:
 		return "The request to keep this account was taken back. It is deleted at " + until + " unless you are asked again and say yes.", nil
+	case res.Claim.Given() && res.Command != "":
+		return "You have approved keeping this account already. If you have not finished at Cloudflare, " + sealedWay(res) + " again before " + until + ".", nil
 	case res.Claim.Given():
 		return "You have approved keeping this account already. If you have not finished at Cloudflare, open the approval page again in the same browser before " + until + ".", nil
 	case res.Claim == deploy.ClaimAwaiting && res.Command != "":
-		return "To keep what is deployed, run `" + res.Command + "` in your own terminal: it shows everything that would become yours and asks for your key. " + deadline(res, until), nil
+		return "To keep what is deployed, " + sealedWay(res) + ": it shows everything that would become yours and asks for your key. The claim link is " + res.Custody + ". " + deadline(res, until), nil
 	case res.Claim != deploy.ClaimAwaiting || res.PageURL == "":
 		return "The request to keep this account is over (" + string(res.Claim) + "). Tell me if you want to be asked again.", nil
 	case !canAsk(ctx, modeURL):
@@ -95,9 +98,22 @@ func (c *call) tellUser(ctx context.Context, res *deploy.ClaimResult) (string, e
 	return "A page was opened in your browser: it lists everything on the account that would become yours. " + deadline(res, until), nil
 }
 
+// sealedWay is how the holder of the key opens a sealed claim. Where the server is
+// elsewhere, its store is too: then the console has a file to take along. No address is in
+// it: what is sealed is decided on no page.
+func sealedWay(res *deploy.ClaimResult) string {
+	if res.Login {
+		return "run `" + res.Command + "` where this server keeps its store, or download the claim file in its console and run `mcp-server claim FILE` on your own machine"
+	}
+	return "run `" + res.Command + "` in your own terminal"
+}
+
 func withAddress(res *deploy.ClaimResult, until string) string {
-	return "To keep what is deployed, open " + res.PageURL + " in a browser on this machine: it lists everything that would become yours. " +
-		deadline(res, until)
+	where := " in a browser on this machine"
+	if res.Login {
+		where = " in any browser and log in"
+	}
+	return "To keep what is deployed, open " + res.PageURL + where + ": it lists everything that would become yours. " + deadline(res, until)
 }
 
 func deadline(res *deploy.ClaimResult, until string) string {

@@ -98,7 +98,7 @@ func sampleStatus(sessions, workers int) *deploy.StatusResult {
 func sampleClaim() *deploy.ClaimResult {
 	return &deploy.ClaimResult{
 		Claim: deploy.ClaimAwaiting, SessionID: "s_ab3kq7mz2xw5yt4rn6pv8cj9dh", ExpiresAt: at().Add(40 * time.Minute), MinutesLeft: 40,
-		PageURL: pageURL, Next: deploy.NextStep{Do: "Relay tell_user to the user, then stop. Do not poll and do not deploy to this session meanwhile."},
+		PageURL: pageURL, Custody: "attended", Next: deploy.NextStep{Do: "Relay tell_user to the user, then stop. Do not poll and do not deploy to this session meanwhile."},
 	}
 }
 

@@ -30,6 +30,7 @@ type sessionRow struct {
 	MinutesLeft     int             `json:"minutes_left"`
 	Phase           string          `json:"phase" enum:"live,expiring,expired,closed"`
 	Claim           string          `json:"claim,omitempty" enum:"awaiting_human,approved,opened,probably_adopted,adopted,refused,withdrawn,lapsed"`
+	Custody         string          `json:"custody,omitempty" schema:"loose"`
 	Deployments     []deploymentRow `json:"deployments"`
 	RetiredAccounts int             `json:"retired_accounts,omitempty"`
 	Steps           []stepRow       `json:"steps,omitempty" schema:"loose"`
@@ -95,7 +96,7 @@ func newStatusOutput(res *deploy.StatusResult, detail bool) *statusOutput {
 		row := sessionRow{
 			SessionID: s.SessionID, RunID: clip(foreign(s.RunID), 60), Current: s.Current, Account: s.Account,
 			ExpiresAt: s.ExpiresAt.UTC().Truncate(time.Second), MinutesLeft: s.MinutesLeft, Phase: string(s.Phase),
-			Claim: s.Claim, Deployments: []deploymentRow{}, RetiredAccounts: s.Retired, Warnings: texts(s.Warnings),
+			Claim: s.Claim, Custody: s.Custody, Deployments: []deploymentRow{}, RetiredAccounts: s.Retired, Warnings: texts(s.Warnings),
 		}
 		for _, x := range s.Steps {
 			row.Steps = append(row.Steps, stepRow{string(x.Kind), clip(foreign(x.What), 100), x.State, x.Note})

@@ -24,7 +24,7 @@ func (c *call) acceptTerms(ctx context.Context, svc Service, needed error) error
 			"properties": map[string]any{
 				"accept": map[string]any{
 					"type": "boolean", "title": "I accept",
-					"description": "Recorded on this machine with the time; asked once", "default": false,
+					"description": "Recorded by this server with the time; asked once", "default": false,
 				},
 			},
 			"required": []string{"accept"},

@@ -33,6 +33,7 @@ func (s *Server) handler(svc Service, host string) http.Handler {
 	mux.HandleFunc("GET /claim/{token}", p.show)
 	mux.HandleFunc("POST /claim/{token}", p.decide)
 	mux.HandleFunc("GET /claim/{token}/go", p.goOn)
+	mux.HandleFunc("POST /claim/{token}/outcome", p.outcome)
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { p.notFound(w) })
 	return p.guard(mux)
 }
@@ -87,6 +88,7 @@ func (p *claimPages) show(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	data := newPage(view, token)
+	data.CanSay = approved(view) && view.Claim.Browser != "" && browserOf(r) == view.Claim.Browser
 	data.Browser = rand.Text()
 	if view.State.Given() {
 		data.Mine = p.mayGoOn(r, token, browserOf(r))
@@ -161,7 +163,7 @@ func (p *claimPages) decide(w http.ResponseWriter, r *http.Request) {
 		// would overwrite the one that the yes is bound to.
 		http.SetCookie(w, &http.Cookie{ //nolint:gosec // plain http on loopback: Secure would lose it
 			Name: cookieName, Value: browser, Path: "/claim/" + token, HttpOnly: true, SameSite: http.SameSiteStrictMode,
-			MaxAge: max(1, int(view.Left/time.Second)),
+			MaxAge: max(1, int((view.Left+wordLife)/time.Second)),
 		})
 	}
 	http.Redirect(w, r, "/claim/"+token+"?decided", http.StatusSeeOther) //nolint:gosec // the token was checked: it has no slash
@@ -220,6 +222,32 @@ func (p *claimPages) goOn(w http.ResponseWriter, r *http.Request) {
 }
 
 const cookieName = "hourglass_browser"
+
+// wordLife is how long after the account's hour the browser that said yes can say how it
+// ended. The way on to Cloudflare ends with the hour, whatever the cookie says.
+const wordLife = time.Hour
+
+// outcome takes the human's word about how it ended at Cloudflare.
+func (p *claimPages) outcome(w http.ResponseWriter, r *http.Request) {
+	token := r.PathValue("token")
+	if err := p.fromPage(r); err != nil {
+		p.problem(w, http.StatusForbidden, "Not noted", err.Error())
+		return
+	}
+	did := ""
+	if r.ParseForm() == nil {
+		did = r.PostForm.Get("outcome")
+	}
+	if did != "finished" && did != "not" || !goodToken(token) {
+		p.problem(w, http.StatusBadRequest, "Not noted", "Go back to the page and press one of its two buttons.")
+		return
+	}
+	if err := p.service.AdoptedOnPage(r.Context(), token, did == "finished", browserOf(r)); err != nil {
+		p.fail(w, err)
+		return
+	}
+	http.Redirect(w, r, "/claim/"+token, http.StatusSeeOther) //nolint:gosec // the token was checked: it has no slash
+}
 
 // browserOf is the mark of the browser, as it was given to the Service; "" without one.
 func browserOf(r *http.Request) string {

@@ -43,12 +43,17 @@ type ConsoleService interface {
 	DecideClaimBy(ctx context.Context, claimID string, approve bool, who deploy.Human) (*deploy.ClaimView, error)
 	// ClaimLinkByID is Cloudflare's claim link, after a yes and only for that browser.
 	ClaimLinkByID(ctx context.Context, id, browser string) (deploy.Secret, error)
+	// ClaimFileByID is what the holder of a key needs, where the claim link is sealed to it.
+	ClaimFileByID(ctx context.Context, id string) (*deploy.ClaimFile, error)
 	Opened(ctx context.Context, claimID, by string) error
 	Adopted(ctx context.Context, claimID string, did bool, who deploy.Human) error
 	WaitingApprovals(ctx context.Context) ([]deploy.Approval, error)
 	DecideApprovalBy(ctx context.Context, id string, approve bool, digest string, who deploy.Human) (*deploy.Approval, error)
 	Revoke(ctx context.Context, operator deploy.Caller, f deploy.SessionFilter, reason string) ([]deploy.RevokeResult, error)
 	SetFreeze(ctx context.Context, frozen bool, by, reason string) error
+	// NoteAccess puts a login, a passkey or a try in vain on record; a login that can't be
+	// recorded is none.
+	NoteAccess(ctx context.Context, a deploy.Access) error
 	Frozen(ctx context.Context) (*deploy.Freeze, error)
 	// WorkerLogs is what is kept of what a session's Workers said.
 	WorkerLogs(ctx context.Context, sessionID string) (*deploy.WorkerLogs, error)
@@ -93,6 +98,7 @@ type Console struct {
 	pages   *template.Template
 	oidc    *oidcLogin // nil: there is none
 	streams chan struct{}
+	vain    vain
 
 	mu      sync.Mutex
 	base    *url.URL // nil until it is bound
@@ -118,7 +124,7 @@ func NewConsole(cfg ConsoleConfig) (*Console, error) {
 	if cfg.LookEvery <= 0 {
 		cfg.LookEvery = 2 * time.Second
 	}
-	pages, err := template.New("console").Parse(consoleHTML)
+	pages, err := template.New("console").Parse(estateHTML + consoleHTML)
 	if err != nil {
 		return nil, fmt.Errorf("web: the console's pages: %w", err)
 	}
@@ -164,8 +170,38 @@ func (c *Console) URL(_ context.Context, claim *deploy.Claim) (string, error) {
 	return c.ClaimURL(claim.ID), nil
 }
 
+// ClaimURL is where a claim is decided, ApprovalURL where an act is.
+func (c *Console) ClaimURL(id string) string { return claimAt(c.Address(), id) }
+
+// ApprovalURL is where an act that a policy asks about is decided.
+func (c *Console) ApprovalURL(id string) string { return approvalAt(c.Address(), id) }
+
+func claimAt(console, id string) string    { return console + "/claims/" + id }
+func approvalAt(console, id string) string { return console + "/approvals/" + id }
+
+// Elsewhere is the console of another server on the same store, where humans decide about
+// what this process asks. It is a deploy.Pages.
+type Elsewhere struct{ console string }
+
+// NewElsewhere takes the console's address, as the other server prints it.
+func NewElsewhere(address string) (*Elsewhere, error) {
+	u, err := url.Parse(strings.TrimRight(address, "/"))
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || u.Path != PathConsole || u.RawQuery != "" || u.Fragment != "" {
+		return nil, fmt.Errorf("%q is not the address of a console: give the one that mcp-server http prints, https://…%s", address, PathConsole)
+	}
+	return &Elsewhere{u.String()}, nil
+}
+
+// URL implements deploy.Pages.
+func (e *Elsewhere) URL(_ context.Context, claim *deploy.Claim) (string, error) {
+	return e.ClaimURL(claim.ID), nil
+}
+
 // ClaimURL is where a claim is decided.
-func (c *Console) ClaimURL(id string) string { return c.Address() + "/claims/" + id }
+func (e *Elsewhere) ClaimURL(id string) string { return claimAt(e.console, id) }
+
+// ApprovalURL is where an act is decided.
+func (e *Elsewhere) ApprovalURL(id string) string { return approvalAt(e.console, id) }
 
 // routes are the pages. Every GET changes nothing, every POST wants a form of ours.
 func (c *Console) routes() http.Handler {
@@ -185,6 +221,7 @@ func (c *Console) routes() http.Handler {
 	mux.HandleFunc("GET /console/claims/{id}", c.as("", c.claim))
 	mux.HandleFunc("POST /console/claims/{id}", c.as(deploy.ScopeApprove, c.decideClaim))
 	mux.HandleFunc("GET /console/claims/{id}/go", c.as(deploy.ScopeApprove, c.goOn))
+	mux.HandleFunc("GET /console/claims/{id}/file", c.as(deploy.ScopeApprove, c.claimFile))
 	mux.HandleFunc("POST /console/claims/{id}/outcome", c.as(deploy.ScopeApprove, c.outcome))
 	mux.HandleFunc("GET /console/approvals/{id}", c.as("", c.approval))
 	mux.HandleFunc("POST /console/approvals/{id}", c.as(deploy.ScopeApprove, c.decideApproval))

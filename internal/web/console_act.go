@@ -92,6 +92,23 @@ func (c *Console) goOn(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusSeeOther)
 }
 
+// claimFile gives what the holder of a key opens with the claim command on their own
+// machine. Nothing in it is secret.
+func (c *Console) claimFile(w http.ResponseWriter, r *http.Request) {
+	f, err := c.service.ClaimFileByID(r.Context(), r.PathValue("id"))
+	var body []byte
+	if err == nil {
+		body, err = f.Encode()
+	}
+	if err != nil {
+		c.fail(w, r, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Disposition", `attachment; filename="claim.json"`)
+	_, _ = w.Write(body) // a browser that is gone needs no file
+}
+
 // outcome takes a human's word about how it ended at Cloudflare.
 func (c *Console) outcome(w http.ResponseWriter, r *http.Request) {
 	did := r.PostForm.Get("outcome")

@@ -13,6 +13,7 @@ import (
 type board struct {
 	mu       sync.Mutex
 	view     deploy.ClaimView
+	deps     []deploy.Deployment
 	approval deploy.Approval
 	fourEyes bool
 	channels []string
@@ -22,13 +23,19 @@ type board struct {
 	frozen   *deploy.Freeze
 	link     deploy.Secret
 	logs     deploy.WorkerLogs
+	access   []deploy.Access
+	unnoted  error  // what NoteAccess fails with
 	deciding func() // called before a decision is taken, without the lock
 }
 
 func newBoard() *board {
 	view := newClaims().view
 	view.Session.Principal, view.Session.Labels = "ci-bot", map[string]string{"owner": "bob", "team": "web"}
-	return &board{view: view, link: claimURL, approval: deploy.Approval{
+	var deps []deploy.Deployment
+	for _, d := range view.Estate.Deployments {
+		deps = append(deps, deploy.Deployment{Worker: d.Worker, URL: d.URL, Digest: d.Digest, VersionID: d.VersionID, CreatedAt: d.CreatedAt, Serving: d.Serving})
+	}
+	return &board{view: view, deps: deps, link: claimURL, approval: deploy.Approval{
 		ID: "ap_1", Principal: "ci-bot", Act: deploy.ActDeploy, Worker: "shop", Digest: "digest-of-act", State: deploy.ApprovalWaiting,
 		Labels: map[string]string{"owner": "bob"}, Reasons: []deploy.Reason{{Rule: "prod-asks", Verdict: deploy.Ask, Message: "production asks"}},
 		ExpiresAt: time.Now().Add(time.Hour),
@@ -43,7 +50,7 @@ func (d *board) Overview(_ context.Context, f deploy.SessionFilter) ([]deploy.Se
 	}
 	claim := d.view.Claim
 	return []deploy.SessionView{{
-		Session: d.view.Session, Account: &d.view.Account, Phase: deploy.PhaseLive, Left: d.view.Left, Deployments: d.view.Deployments,
+		Session: d.view.Session, Account: &d.view.Account, Phase: deploy.PhaseLive, Left: d.view.Left, Deployments: d.deps,
 		Claim: &claim, ClaimState: d.view.State,
 	}}, nil
 }
@@ -108,6 +115,15 @@ func (d *board) ClaimLinkByID(_ context.Context, _, browser string) (deploy.Secr
 	return d.link, nil
 }
 
+func (d *board) ClaimFileByID(_ context.Context, id string) (*deploy.ClaimFile, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if id != d.view.Claim.ID || !d.view.Sealed {
+		return nil, deploy.Errorf(deploy.CodeNoApproval, "Decide on the page.", "the claim link is not sealed")
+	}
+	return deploy.NewClaimFile(d.view.Session, d.view.Account, d.view.Claim.Digest, d.view.Estate), nil
+}
+
 func (d *board) Opened(context.Context, string, string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -170,6 +186,15 @@ func (d *board) SetFreeze(_ context.Context, frozen bool, by, reason string) err
 		d.frozen = &deploy.Freeze{By: by, Reason: reason, At: time.Now()}
 	}
 	return nil
+}
+
+func (d *board) NoteAccess(_ context.Context, a deploy.Access) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.unnoted == nil {
+		d.access = append(d.access, a)
+	}
+	return d.unnoted
 }
 
 func (d *board) Frozen(context.Context) (*deploy.Freeze, error) {

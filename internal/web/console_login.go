@@ -206,18 +206,22 @@ func (c *Console) login(w http.ResponseWriter, r *http.Request) {
 	if body == nil || json.Unmarshal(body, &who) != nil {
 		f := c.newLoginForm(r, r.PostForm.Get("next"))
 		f.Code, f.Wrong = "", "This link is not known, was used already, or is older than 10 minutes. Ask your operator for another one: mcp-server console-login."
-		c.show(w, r, http.StatusForbidden, "login", layout{Title: "Log in", Body: f})
+		c.show(w, r, c.inVain(r, deploy.AccessLink, "the link is not known, was used already, or is over"), "login", layout{Title: "Log in", Body: f})
 		return
 	}
-	c.open(w, r, who, goodNext(r.PostForm.Get("next")))
+	c.open(w, r, who, deploy.AccessLink, goodNext(r.PostForm.Get("next")))
 }
 
-// open makes a session for a human who proved who they are, and leads on.
-func (c *Console) open(w http.ResponseWriter, r *http.Request, who deploy.ConsoleUser, next string) {
+// open makes a session for a human who proved who they are, and leads on. A login that
+// can't be recorded is none.
+func (c *Console) open(w http.ResponseWriter, r *http.Request, who deploy.ConsoleUser, how, next string) {
 	value, now := rand.Text()+rand.Text(), c.cfg.Now().UTC()
-	err := c.logins.SaveConsoleSession(r.Context(), deploy.ConsoleSession{
-		Hash: hash(value), User: who, CreatedAt: now, SeenAt: now, ExpiresAt: now.Add(consoleLife),
-	})
+	err := c.service.NoteAccess(r.Context(), deploy.Access{Kind: deploy.NoticeLogin, User: who, How: how})
+	if err == nil {
+		err = c.logins.SaveConsoleSession(r.Context(), deploy.ConsoleSession{
+			Hash: hash(value), User: who, CreatedAt: now, SeenAt: now, ExpiresAt: now.Add(consoleLife),
+		})
+	}
 	if err != nil {
 		c.fail(w, r, err)
 		return

@@ -45,7 +45,7 @@ func TestConsoleShowsWhatWorkersSaid(t *testing.T) {
 	if strings.Contains(ann.last, "Not everything on this account") {
 		t.Error("a warning of nothing")
 	}
-	h.board.view.Foreign = []deploy.ForeignChange{{Worker: "<b>strange", SeenAt: time.Now()}, {Worker: "shop", VersionID: "v-9", SeenAt: time.Now()}}
+	h.board.view.Estate.Foreign = []deploy.ForeignChange{{Worker: "<b>strange", SeenAt: time.Now()}, {Worker: "shop", VersionID: "v-9", SeenAt: time.Now()}}
 	ann.get("/console/claims/c_1", http.StatusOK, "Not everything on this account was made from here", "&lt;b&gt;strange", "<code>v-9</code>")
 	if strings.Index(ann.last, "Not everything on this account") > strings.Index(ann.last, "Yes, make it mine") {
 		t.Error("the warning comes after the button")

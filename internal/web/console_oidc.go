@@ -141,7 +141,7 @@ func (c *Console) oidcEnd(w http.ResponseWriter, r *http.Request) {
 	}
 	no := func(text string, err error) {
 		c.cfg.Logger.Warn().Str("reason", c.cfg.Redactor.Redact(fmt.Sprintf("%s: %v", text, err))).Msg("a login at the console's issuer failed")
-		c.problem(w, r, http.StatusForbidden, "Not logged in", text+" Begin again at "+PathConsole+"/login.")
+		c.problem(w, r, c.inVain(r, deploy.AccessIssuer, text), "Not logged in", text+" Begin again at "+PathConsole+"/login.")
 	}
 	q := r.URL.Query()
 	body, err := c.logins.TakeOnce(r.Context(), onceOIDC, hash(q.Get("state")), c.cfg.Now())
@@ -167,7 +167,7 @@ func (c *Console) oidcEnd(w http.ResponseWriter, r *http.Request) {
 		no("Your account at the issuer is not allowed into this console.", nil)
 		return
 	}
-	c.open(w, r, *who, a.Next)
+	c.open(w, r, *who, deploy.AccessIssuer, a.Next)
 }
 
 // exchange turns the code into a human, by an ID token that was made for this login.

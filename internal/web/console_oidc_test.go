@@ -3,6 +3,7 @@ package web_test
 import (
 	"crypto/sha256"
 	"encoding/base64"
+	"fmt"
 	"html"
 	"maps"
 	"net/http"
@@ -105,6 +106,23 @@ func TestConsoleIssuer(t *testing.T) {
 		if s.User.Owner != "ana@example.com" || s.User.ID != "oidc:ana" {
 			t.Errorf("the owner is %+v", s.User)
 		}
+	}
+	logins, refused := 0, 0
+	for _, a := range h.accesses() {
+		switch {
+		case a.Kind == deploy.NoticeLogin && a.How == deploy.AccessIssuer && a.User.ID == "oidc:ana":
+			logins++
+		case a.Kind == deploy.NoticeAccessRefused && a.How == deploy.AccessIssuer && a.Why != "" && a.User.ID == "":
+			refused++
+		default:
+			t.Errorf("on record: %+v", a)
+		}
+		if text := fmt.Sprintf("%+v", a); strings.Contains(text, "the-code") || strings.Contains(text, "stolen") || strings.Contains(text, "access_denied") {
+			t.Errorf("what the browser brought is on record: %s", text)
+		}
+	}
+	if logins != 1 || refused != 10 { // of thirteen in one minute
+		t.Errorf("%d logins and %d tries in vain on record", logins, refused)
 	}
 }
 

@@ -158,8 +158,8 @@ func (c *Console) session(w http.ResponseWriter, r *http.Request) {
 // claimBody is the page of one claim.
 type claimBody struct {
 	*page
-	ID, Evidence, DecidedBy, Channel string
-	Passkey                          bool
+	ID, DecidedBy, Channel string
+	Passkey                bool
 }
 
 func (c *Console) claim(w http.ResponseWriter, r *http.Request) {
@@ -174,10 +174,11 @@ func (c *Console) showClaim(w http.ResponseWriter, r *http.Request, status int, 
 		return
 	}
 	b := claimBody{
-		page: newPage(view, ""), ID: id, Evidence: label(view.Claim.Evidence), DecidedBy: label(view.Claim.DecidedBy), Channel: view.Claim.Channel,
+		page: newPage(view, ""), ID: id, DecidedBy: label(view.Claim.DecidedBy), Channel: view.Claim.Channel,
 		Passkey: c.cfg.Passkeys,
 	}
 	b.Late = late
+	b.CanSay = approved(view) && loginOf(r).session.User.May(deploy.ScopeApprove)
 	l := layout{Title: b.Title, Body: b}
 	if view.State == deploy.ClaimAwaiting && loginOf(r).session.User.May(deploy.ScopeApprove) {
 		c.browser(w, r) // before the decision: of a button that is pressed twice, the first answer is lost

@@ -168,10 +168,13 @@ func (c *Console) passkeyEnd(w http.ResponseWriter, r *http.Request) {
 	made, err := c.made(r, k)
 	if err != nil {
 		c.cfg.Logger.Warn().Err(err).Msg("a passkey was not taken")
-		c.problem(w, r, http.StatusForbidden, "Not added", "The passkey's answer is not one that counts here. Begin again.")
+		c.problem(w, r, c.inVain(r, deploy.AccessPasskey, "the answer of a new passkey does not count"), "Not added", "The passkey's answer is not one that counts here. Begin again.")
 		return
 	}
 	body, err := json.Marshal(made)
+	if err == nil { // a passkey that can't be recorded is none
+		err = c.service.NoteAccess(r.Context(), deploy.Access{Kind: deploy.NoticePasskey, User: loginOf(r).session.User, How: deploy.AccessPasskey})
+	}
 	if err == nil {
 		err = c.logins.SavePasskey(r.Context(), deploy.Passkey{
 			ID: base64.RawURLEncoding.EncodeToString(made.ID), UserID: k.UserID, Credential: body, CreatedAt: c.cfg.Now().UTC(),
@@ -255,7 +258,7 @@ func (c *Console) touched(w http.ResponseWriter, r *http.Request, about, digest 
 	err := c.checkTouch(r, about, digest)
 	if err != nil {
 		c.cfg.Logger.Warn().Str("error", c.cfg.Redactor.Redact(err.Error())).Msg("a touch does not count")
-		c.problem(w, r, http.StatusForbidden, "Not decided", "The passkey's answer does not count for this. Open the page again and decide.")
+		c.problem(w, r, c.inVain(r, deploy.AccessPasskey, "the passkey's answer does not count for this: "+about), "Not decided", "The passkey's answer does not count for this. Open the page again and decide.")
 		return "", false
 	}
 	return deploy.ChannelPasskey, true

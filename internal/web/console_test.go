@@ -322,7 +322,7 @@ func TestConsoleDecides(t *testing.T) {
 	ann.post("/console/claims/c_1", http.StatusConflict, "decision", "approve", "digest", "another") // a yes for something else
 	ann.get("/console/claims/c_1", http.StatusOK)
 	ann.post("/console/claims/c_1", http.StatusSeeOther, "decision", "approve", "digest", "digest-of-all")
-	ann.get("/console/claims/c_1", http.StatusOK, "Go on to Cloudflare", "Decided by", "ann (console)")
+	ann.get("/console/claims/c_1", http.StatusOK, "Go on to Cloudflare", "Decided by", "ann (console)", "Claim link", "attended", "KV namespace", "revoke what you did not make")
 	ann.post("/console/claims/c_1", http.StatusSeeOther, "decision", "approve", "digest", "digest-of-all") // a double click leads on, and counts once
 	owner.get("/console/claims/c_1", http.StatusOK, "Only the browser in which it was approved")
 	owner.post("/console/claims/c_1", http.StatusConflict, "decision", "refuse", "digest", "digest-of-all")
@@ -471,6 +471,29 @@ func TestConsolePasskeyMode(t *testing.T) {
 	}
 	ann.get("/console/claims/c_1", http.StatusOK)
 	ann.post("/console/claims/c_1", http.StatusSeeOther, "decision", "refuse", "digest", "digest-of-all")
+}
+
+// TestConsoleSealed: a claim that is sealed to a key has no yes in the console: it says to
+// whom, and gives the file that the holder of the key opens. A no counts.
+func TestConsoleSealed(t *testing.T) {
+	h := newHall(t, web.ConsoleConfig{})
+	h.set(func(d *board) { d.view.Sealed, d.view.Claim.Custody = true, "sealed to age1qqqqqqqq…qqqqqe" })
+	ann, op := h.enter(user("ann", approve)), h.enter(user("op", operate))
+	ann.get("/console/claims/c_1", http.StatusOK, "sealed to age1qqqqqqqq…qqqqqe", "/console/claims/c_1/file", "mcp-server claim s_1", "shop-cache", "revoke what you did not make")
+	if strings.Contains(ann.last, `value="approve"`) {
+		t.Error("there is a yes that can't count")
+	}
+	resp := ann.do(http.MethodGet, "/console/claims/c_1/file", nil)
+	if resp.StatusCode != http.StatusOK || !strings.Contains(resp.Header.Get("Content-Disposition"), "claim.json") || !strings.Contains(ann.last, deploy.ClaimFormat) || !strings.Contains(ann.last, "shop-cache") {
+		t.Errorf("the file: %d %s", resp.StatusCode, ann.last)
+	}
+	op.get("/console/claims/c_1/file", http.StatusForbidden)
+	h.person().get("/console/claims/c_1/file", http.StatusUnauthorized)
+	ann.get("/console/claims/c_1", http.StatusOK)
+	ann.post("/console/claims/c_1", http.StatusSeeOther, "decision", "refuse", "digest", "digest-of-all")
+	ann.get("/console/claims/c_1", http.StatusOK, "The account is not kept")
+	h.set(func(d *board) { d.view.Sealed = false })
+	ann.get("/console/claims/c_1/file", http.StatusForbidden, "not sealed")
 }
 
 // set changes what the Service has.

@@ -38,8 +38,16 @@ type page struct {
 	Subdomain     string
 	Until         string
 	Left          string
-	Workers       []worker
 	Foreign       []foreignRow
+	Workers       int
+	Items         []item // everything that would be kept
+	Custody       string // who can open the claim link
+	Sealed        bool   // no page leads on to it
+	Session       string
+	TokenNote     string
+	CanSay        bool   // this human may say how it ended
+	Approved      bool   // somebody said yes, whatever became of it
+	Evidence      string // how the state is known
 	Asker         []fact
 	Message       string
 	AskedAt       string
@@ -48,27 +56,10 @@ type page struct {
 type worker struct {
 	Name, URL, Digest, Version, Deployed, Serving string
 	Link                                          bool // the address may be a link
-	Files                                         []file
-	More                                          int // files that are not listed
 }
 
 // foreignRow is something on the account that was not made from here.
 type foreignRow struct{ Worker, Version, What, Seen string }
-
-// file is one uploaded file.
-type file struct{ Name, Size string }
-
-const maxFiles = 50 // listed of one Worker; the rest is counted
-
-func filesOf(all []deploy.Sized) (out []file, more int) {
-	for i, f := range all {
-		if i == maxFiles {
-			return out, len(all) - maxFiles
-		}
-		out = append(out, file{label(f.Name), fmt.Sprintf("%.1f KiB", float64(f.Bytes)/1024)})
-	}
-	return out, 0
-}
 
 // fact is one thing known of who asked; Claimed is what the agent says of itself.
 type fact struct {
@@ -82,16 +73,10 @@ func newPage(v *deploy.ClaimView, token string) *page {
 		Account: label(v.Account.Name), Subdomain: label(v.Account.Subdomain),
 		Until: v.Claim.ExpiresAt.UTC().Format("15:04 UTC"), Left: minutes(v.Left),
 		Message: clean(v.Claim.Message), AskedAt: v.Claim.AskedAt.UTC().Format("2006-01-02 15:04 UTC"),
+		Workers: len(v.Estate.Deployments), Items: itemsOf(&v.Estate), Custody: label(v.Claim.Custody), Sealed: v.Sealed, Session: label(v.Session.ID),
+		TokenNote: deploy.TokenNote, Approved: approved(v), Evidence: label(v.Claim.Evidence),
 	}
-	for _, d := range v.Deployments {
-		files, more := filesOf(v.Files[d.ID])
-		p.Workers = append(p.Workers, worker{
-			Files: files, More: more,
-			Name: label(d.Worker), URL: label(d.URL), Digest: d.Digest, Version: label(d.VersionID), Serving: d.Serving,
-			Deployed: d.CreatedAt.UTC().Format("15:04 UTC"), Link: goodLink(d.URL),
-		})
-	}
-	for _, f := range v.Foreign {
+	for _, f := range v.Estate.Foreign {
 		p.Foreign = append(p.Foreign, foreignRow{label(f.Worker), label(f.VersionID), f.Sentence(), f.SeenAt.UTC().Format("15:04 UTC")})
 	}
 	add := func(name, value string, claimed bool) {
@@ -107,6 +92,13 @@ func newPage(v *deploy.ClaimView, token string) *page {
 	add("Run", v.Session.RunID, true)
 	add("Job", v.Session.JobID, true)
 	return p
+}
+
+// approved tells whether somebody said yes, whatever became of it.
+func approved(v *deploy.ClaimView) bool {
+	c := v.Claim
+	c.State = v.State
+	return c.Approved()
 }
 
 func titleOf(s deploy.ClaimState) string {
@@ -163,7 +155,7 @@ func clean(s string) string {
 
 func (p *claimPages) render(w http.ResponseWriter, status int, data *page) {
 	data.Style = template.CSS(pageCSS) //nolint:gosec // our own file
-	tmpl, err := template.New("page").Parse(pageHTML)
+	tmpl, err := template.New("page").Parse(estateHTML + pageHTML)
 	var b strings.Builder
 	if err == nil {
 		err = tmpl.Execute(&b, data)
@@ -197,6 +189,8 @@ func (p *claimPages) fail(w http.ResponseWriter, err error) {
 		p.problem(w, http.StatusConflict, "Not decided yet", "Nobody has said yes on this page yet.")
 	case deploy.CodeSessionClosed:
 		p.problem(w, http.StatusForbidden, "Decided in another browser", "The yes was given in another browser; only that one is led on to Cloudflare.")
+	case deploy.CodeNoApproval, deploy.CodePolicyDenied:
+		p.problem(w, http.StatusForbidden, "Not decided here", e.Message+". "+e.Next)
 	case deploy.CodeSessionExpired:
 		p.problem(w, http.StatusGone, "Too late", "The account's hour is over, and with it everything on it.")
 	default:

@@ -28,6 +28,8 @@ type Service interface {
 	ClaimLink(ctx context.Context, token, browser string) (deploy.Secret, error)
 	// Opened records that a human was led on to Cloudflare's page; only the first time counts.
 	Opened(ctx context.Context, claimID, by string) error
+	// AdoptedOnPage records the word of the browser that said yes about how it ended at Cloudflare.
+	AdoptedOnPage(ctx context.Context, token string, did bool, browser string) error
 }
 
 // Config is what a Server needs.

@@ -42,6 +42,7 @@ type claims struct {
 	link     string
 	fail     error
 	panicNow bool
+	refuse   error  // the answer to a decision
 	deciding func() // called before a decision is taken, without the lock
 }
 
@@ -50,13 +51,16 @@ func newClaims() *claims {
 	return &claims{link: claimURL, view: deploy.ClaimView{
 		Claim: deploy.Claim{
 			ID: "c_1", State: deploy.ClaimAwaiting, Message: "The shop works.\n<script>alert(1)</script> \u202eevil", Digest: "digest-of-all",
-			AskedAt: now, ExpiresAt: now.Add(40 * time.Minute),
+			AskedAt: now, ExpiresAt: now.Add(40 * time.Minute), Custody: "attended",
 		},
 		Session: deploy.Session{ID: "s_1", RunID: "run-7", JobID: "job-9", Client: "claude-code 2.1", Labels: map[string]string{"team": "web"}},
 		Account: deploy.Account{Name: "Bright Morning", Subdomain: "bright-morning", ID: "acc1"},
-		Deployments: []deploy.Deployment{
-			{Worker: "shop", URL: "https://shop.bright-morning.workers.dev", Digest: "aa11", VersionID: "v-1", CreatedAt: now, Serving: deploy.ServingYes},
-			{Worker: "odd", URL: "javascript:alert(1)", Digest: "bb22", CreatedAt: now},
+		Estate: deploy.Estate{
+			Deployments: []deploy.ClaimedDeployment{
+				{Worker: "shop", URL: "https://shop.bright-morning.workers.dev", Digest: "aa11", VersionID: "v-1", CreatedAt: now, Serving: deploy.ServingYes},
+				{Worker: "odd", URL: "javascript:alert(1)", Digest: "bb22", CreatedAt: now, Files: []deploy.Sized{{Name: "a\u202eb.js", Bytes: 7}}},
+			},
+			Resources: []deploy.ClaimedResource{{Type: deploy.ResourceKV, Name: "shop-cache"}, {Type: deploy.ResourceSecret, Name: "KEY", Worker: "shop"}},
 		},
 		State: deploy.ClaimAwaiting, Left: 40 * time.Minute,
 	}}
@@ -84,6 +88,9 @@ func (c *claims) DecideClaim(_ context.Context, _ string, approve bool, browser 
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.refuse != nil {
+		return nil, c.refuse
+	}
 	switch c.view.State {
 	case deploy.ClaimAwaiting:
 	case deploy.ClaimLapsed:
@@ -92,7 +99,7 @@ func (c *claims) DecideClaim(_ context.Context, _ string, approve bool, browser 
 		return nil, deploy.Errorf(deploy.CodeSessionClosed, "Nothing.", "decided already")
 	}
 	c.decided++
-	c.browser = browser
+	c.browser, c.view.Claim.Browser, c.view.Claim.DecidedBy = browser, browser, "somebody"
 	c.view.State = deploy.ClaimRefused
 	if approve {
 		c.view.State = deploy.ClaimApproved
@@ -113,6 +120,20 @@ func (c *claims) ClaimLink(_ context.Context, _, browser string) (deploy.Secret,
 		return "", deploy.Errorf(deploy.CodeSessionExpired, "Over.", "over")
 	}
 	return deploy.Secret(c.link), nil
+}
+
+func (c *claims) AdoptedOnPage(_ context.Context, _ string, did bool, browser string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if browser == "" || browser != c.browser {
+		return deploy.Errorf(deploy.CodeSessionClosed, "Other browser.", "another browser")
+	}
+	c.view.State = deploy.ClaimLapsed
+	if did {
+		c.view.State = deploy.ClaimAdopted
+	}
+	c.view.Claim.Evidence = "the word of somebody"
+	return nil
 }
 
 func (c *claims) Opened(context.Context, string, string) error {
@@ -266,6 +287,7 @@ func TestPageShowsWhatWouldBeAdopted(t *testing.T) {
 		"claude-code 2.1", "Program (as the agent says)", "Run (as the agent says)", "run-7", "job-9", "team", "web",
 		"the agent&#39;s own words", "The shop works.", "&lt;script&gt;alert(1)&lt;/script&gt;",
 		`value="approve"`, `value="refuse"`, `lang="en"`, "width=device-width",
+		"KV namespace", "shop-cache", "Secret with its value", "KEY (of shop)", "ab.js (7 bytes)", "Claim link", "attended", "revoke what you did not make",
 	} {
 		if !strings.Contains(r.body, want) && !strings.Contains(r.body, strings.ReplaceAll(want, "&#39;", "'")) {
 			t.Errorf("the page lacks %q", want)
@@ -341,7 +363,7 @@ func TestYesLeadsThisBrowserOn(t *testing.T) {
 		t.Fatalf("status %d, Location %q", r.status, r.header.Get("Location"))
 	}
 	cookie := r.header.Get("Set-Cookie")
-	for _, want := range []string{"HttpOnly", "SameSite=Strict", "Path=" + h.base.Path, "Max-Age=2400"} {
+	for _, want := range []string{"HttpOnly", "SameSite=Strict", "Path=" + h.base.Path, "Max-Age=6000"} {
 		if !strings.Contains(cookie, want) {
 			t.Errorf("the cookie lacks %s: %s", want, cookie)
 		}
@@ -376,6 +398,58 @@ func TestYesLeadsThisBrowserOn(t *testing.T) {
 	h.svc.set(func(c *claims) { c.view.Left = 0 })
 	if r := b.get(h.url + "/go"); r.status != http.StatusGone || r.header.Get("Location") != "" {
 		t.Errorf("after the hour: %d", r.status)
+	}
+}
+
+// TestTheWordOfTheHuman: the browser that said yes says how it ended at Cloudflare, also
+// after the hour; another one, another site and a program do not.
+func TestTheWordOfTheHuman(t *testing.T) {
+	h := open(t)
+	b, other := newBrowser(t), newBrowser(t)
+	word := func(b *browser, what, site string) reply {
+		return b.do(http.MethodPost, h.url+"/outcome", url.Values{"outcome": {what}}, map[string]string{"Sec-Fetch-Site": site})
+	}
+	if r := b.get(h.url); strings.Contains(r.body, "I finished at Cloudflare") {
+		t.Error("the page asks how it ended before a yes")
+	}
+	b.decide(h.url, "approve")
+	if r := b.get(h.url); !strings.Contains(r.body, "I finished at Cloudflare") || !strings.Contains(r.body, "revoke what you did not make") {
+		t.Errorf("the page does not ask how it ended, or does not tell of the token\n%s", r.body)
+	}
+	if r := other.get(h.url); strings.Contains(r.body, "I finished at Cloudflare") {
+		t.Error("another browser is asked")
+	}
+	for name, r := range map[string]reply{
+		"another browser": word(other, "finished", "same-origin"), "another site": word(b, "finished", "cross-site"), "a program": word(b, "finished", ""),
+		"no button": word(b, "maybe", "same-origin"),
+	} {
+		if r.status != http.StatusForbidden && r.status != http.StatusBadRequest {
+			t.Errorf("%s: %d", name, r.status)
+		}
+	}
+	h.svc.set(func(c *claims) { c.view.State, c.view.Left = deploy.ClaimLapsed, 0 })
+	if r := b.get(h.url); r.status != http.StatusGone || !strings.Contains(r.body, "I finished at Cloudflare") {
+		t.Errorf("after the hour: %d\n%s", r.status, r.body)
+	}
+	if r := word(b, "finished", "same-origin"); r.status != http.StatusSeeOther || r.header.Get("Location") != h.base.Path {
+		t.Errorf("the word: %d %s", r.status, r.header.Get("Location"))
+	}
+	if _, state := h.svc.count(); state != deploy.ClaimAdopted {
+		t.Errorf("it is %s", state)
+	}
+	if r := b.get(h.url); !strings.Contains(r.body, "adopted") || !strings.Contains(r.body, "the word of somebody") {
+		t.Errorf("the page does not say how it is known\n%s", r.body)
+	}
+}
+
+// TestAYesThatIsNotGivenHere: a page whose yes does not count says where it does, calmly.
+func TestAYesThatIsNotGivenHere(t *testing.T) {
+	h := open(t)
+	h.svc.set(func(c *claims) {
+		c.refuse = deploy.Errorf(deploy.CodeNoApproval, "Log in and decide at https://console.example/console/claims/c_1.", "a yes on the attended page does not count for this")
+	})
+	if r := newBrowser(t).decide(h.url, "approve"); r.status != http.StatusForbidden || !strings.Contains(r.body, "does not count") || !strings.Contains(r.body, "https://console.example/console/claims/c_1") {
+		t.Errorf("%d\n%s", r.status, r.body)
 	}
 }
 
