@@ -32,7 +32,7 @@ type sessionRow struct {
 	Claim           string          `json:"claim,omitempty" enum:"awaiting_human,approved,opened,probably_adopted,adopted,refused,withdrawn,lapsed"`
 	Deployments     []deploymentRow `json:"deployments"`
 	RetiredAccounts int             `json:"retired_accounts,omitempty"`
-	Steps           []stepRow       `json:"steps,omitempty" schema:"loose"`
+	Steps           []stepRow       `json:"steps,omitempty" schema:"loose" desc:"Untrusted"`
 	Warnings        []string        `json:"warnings,omitempty" schema:"loose"`
 	Next            *nextRow        `json:"next,omitempty" schema:"loose"`
 }
