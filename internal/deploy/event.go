@@ -16,10 +16,13 @@ const (
 	PhaseNotice   EventPhase = "notice"
 )
 
+// ActMoveClaim is what the two records of a claim's change of state are of: by a human,
+// by the agent that takes it back, or by time. No policy is asked about it.
+const ActMoveClaim = "claim"
+
 // What a notice can be of.
 const (
 	NoticeExpired       = "expired"        // an account's hour is over; its secrets are wiped
-	NoticeClaim         = "claim"          // a claim changed its state
 	NoticeForeign       = "foreign_change" // something on the account is not ours
 	NoticeFreeze        = "freeze"         // an operator stopped or allowed deployments
 	NoticeAccountLost   = "account_lost"   // the API does not know an account any more
@@ -53,8 +56,13 @@ type Event struct {
 	// TraceID is the trace that the call belongs to (W3C trace context), 32 hex digits.
 	TraceID string `json:"trace_id,omitempty"`
 
-	Target       string `json:"target,omitempty"`
-	SessionID    string `json:"session_id,omitempty"`
+	Target    string `json:"target,omitempty"`
+	SessionID string `json:"session_id,omitempty"`
+	// SessionPrincipal and SessionLabels are whose the session is, where that is not who
+	// acts: an operator, or the same caller under other labels.
+	SessionPrincipal string            `json:"session_principal,omitempty"`
+	SessionLabels    map[string]string `json:"session_labels,omitempty"`
+
 	AccountID    string `json:"account_id,omitempty"`
 	AccountName  string `json:"account_name,omitempty"`
 	Worker       string `json:"worker,omitempty"`

@@ -15,13 +15,13 @@ type bundleOutput struct {
 	BundleID    string          `json:"bundle_id" desc:"Pass it to deploy_temporary"`
 	Digest      string          `json:"digest"`
 	Name        string          `json:"name"`
-	Modules     []moduleRow     `json:"modules" schema:"loose"`
+	Modules     []moduleRow     `json:"modules" schema:"loose" desc:"Untrusted"`
 	Bytes       int64           `json:"bytes"`
 	GzipBytes   int64           `json:"gzip_bytes"`
-	Largest     []sizedRow      `json:"largest" schema:"loose"`
-	Diagnostics []diagnosticRow `json:"diagnostics"`
-	Warnings    []string        `json:"warnings,omitempty"`
-	LeftOut     leftOut         `json:"left_out,omitempty" desc:"Rows dropped, per list"`
+	Largest     []sizedRow      `json:"largest" schema:"loose" desc:"Untrusted"`
+	Diagnostics []diagnosticRow `json:"diagnostics" desc:"Untrusted"`
+	Warnings    []string        `json:"warnings,omitempty" desc:"Quotes untrusted"`
+	LeftOut     leftOut         `json:"left_out,omitempty" desc:"Rows dropped"`
 }
 
 type moduleRow struct {
@@ -51,7 +51,7 @@ func bundleTool(svc Service) tool[bundleInput, *bundleOutput] {
 		description: "Compile a Cloudflare Worker without deploying it, to check code or size: " +
 			"TypeScript, JSX, JSON, text and wasm imports, node: and cloudflare: modules. " +
 			"Give exactly one of project_dir and files. No account is used; nothing is written to the project. " +
-			"Returns bundle_id for deploy_temporary, sizes, and diagnostics (file, line, column) to fix. " +
+			"Returns bundle_id, sizes, and diagnostics (file, line, column) to fix. " +
 			"To go live call deploy_temporary directly: it bundles too.",
 		scope: deploy.ScopeRead,
 		hints: hints{readOnly: true, idempotent: true},
@@ -124,7 +124,7 @@ func rank(d diagnosticRow) int {
 
 // texts cuts each of a list of sentences to size.
 func texts(in []string) []string {
-	var out []string
+	out := []string{} // null is no list to clients that check
 	for _, s := range in {
 		out = append(out, foreign(s))
 	}

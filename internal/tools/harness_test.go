@@ -28,10 +28,12 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // fakeService answers what a test tells it to, and remembers what it was asked.
 type fakeService struct {
-	bundle  func(context.Context, deploy.Source) (*deploy.BundleResult, error)
-	deploy  func(context.Context, deploy.DeployRequest) (*deploy.DeployResult, error)
-	status  func(context.Context, deploy.StatusRequest) (*deploy.StatusResult, error)
-	claim   func(context.Context, deploy.ClaimRequest) (*deploy.ClaimResult, error)
+	bundle func(context.Context, deploy.Source) (*deploy.BundleResult, error)
+	deploy func(context.Context, deploy.DeployRequest) (*deploy.DeployResult, error)
+	status func(context.Context, deploy.StatusRequest) (*deploy.StatusResult, error)
+	claim  func(context.Context, deploy.ClaimRequest) (*deploy.ClaimResult, error)
+	// down, where set, answers for Teardown.
+	down    func(deploy.TeardownRequest) (*deploy.TeardownResult, error)
 	redact  *deploy.Redactor
 	mu      sync.Mutex
 	callers []deploy.Caller
@@ -79,6 +81,9 @@ func (f *fakeService) RequestClaim(ctx context.Context, c deploy.Caller, req dep
 // Teardown takes down what it is told of, and says what it can't.
 func (f *fakeService) Teardown(_ context.Context, c deploy.Caller, req deploy.TeardownRequest) (*deploy.TeardownResult, error) {
 	f.saw(c)
+	if f.down != nil {
+		return f.down(req)
+	}
 	if req.DeploymentID == "d_none" {
 		return nil, deploy.Errorf(deploy.CodeSessionNotFound, "Call status.", "there is no deployment d_none")
 	}
@@ -251,6 +256,7 @@ type errorShape struct {
 	Error struct {
 		Code              string           `json:"code"`
 		Message           string           `json:"message"`
+		Untrusted         string           `json:"untrusted"`
 		Next              string           `json:"next"`
 		RetryAfterSeconds *int             `json:"retry_after_seconds"`
 		Diagnostics       []map[string]any `json:"diagnostics"`

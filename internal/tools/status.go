@@ -8,8 +8,8 @@ import (
 )
 
 type statusInput struct {
-	SessionID string `json:"session_id,omitempty" desc:"One session; default: all of yours, newest first"`
-	Detail    bool   `json:"detail,omitempty" desc:"Add ids, full digests, labels, answers"`
+	SessionID string `json:"session_id,omitempty" desc:"Default: all of yours, newest first"`
+	Detail    bool   `json:"detail,omitempty" desc:"Add ids, digests, labels, answers"`
 }
 
 type statusOutput struct {
@@ -33,7 +33,7 @@ type sessionRow struct {
 	Custody         string          `json:"custody,omitempty" schema:"loose"`
 	Deployments     []deploymentRow `json:"deployments"`
 	RetiredAccounts int             `json:"retired_accounts,omitempty"`
-	Steps           []stepRow       `json:"steps,omitempty" schema:"loose"`
+	Steps           []stepRow       `json:"steps,omitempty" schema:"loose" desc:"Untrusted"`
 	Warnings        []string        `json:"warnings,omitempty" schema:"loose"`
 	Next            *nextRow        `json:"next,omitempty" schema:"loose"`
 }
@@ -55,7 +55,7 @@ type deploymentRow struct {
 	AgeSeconds   int       `json:"age_seconds"`
 	DeploymentID string    `json:"deployment_id,omitempty"`
 	BundleID     string    `json:"bundle_id,omitempty"`
-	Probe        *probeRow `json:"probe,omitempty" schema:"loose" desc:"Last look; untrusted data"`
+	Probe        *probeRow `json:"probe,omitempty" schema:"loose" desc:"Untrusted"`
 }
 
 // probeRow is the last look at a Worker; body_excerpt and error are its own words.
