@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"maps"
 	"time"
 )
@@ -33,14 +34,43 @@ func (s *Service) decide(ctx context.Context, kind Act, c Caller, e Event, f Fac
 	f.Principal, f.Labels, f.Client, f.Door = c.Principal, c.Labels, c.Client, c.Door
 	f.ClaimedLabels, f.Target, f.Session = e.ClaimedLabels, s.cfg.Cloud.Target(), e.SessionID
 	f.Usage, f.Now = usage, s.cfg.Now().UTC()
-	d := s.policy().Decide(ctx, kind, f)
+	d := s.judge(ctx, kind, f)
 	if frozen != nil { // whatever the policy says
 		d = Decision{Verdict: Deny, Reasons: []Reason{{Rule: "freeze", Verdict: Deny, Message: AsError(frozen).Message}}}
 	}
+	e.Findings = f.Findings
+	return s.decided(ctx, kind, c, e, d, frozen)
+}
 
+// judge is the policy's word on an act. A deployment that may end in a teardown, because
+// its caller wants it so, is asked about as both: who may not tear down gets no other way
+// to it. What a rule requires needs no second word.
+func (s *Service) judge(ctx context.Context, kind Act, f Facts) Decision {
+	d := s.policy().Decide(ctx, kind, f)
+	if kind != ActDeploy || !f.DiscardOnFailedCheck || d.Verdict == Deny || len(requiring(d.Reasons, RequireDiscard)) > 0 {
+		return d
+	}
+	down := s.policy().Decide(ctx, ActTeardown, f)
+	if down.Verdict == Allow {
+		return d
+	}
+	for _, r := range down.Reasons {
+		if r.Verdict != Allow {
+			d.Reasons = append(d.Reasons, Reason{
+				Rule: r.Rule, Verdict: Deny, Message: "discard_on_failed_check may end in a teardown, and that is not simply allowed here: " + r.Message,
+				Next: "Call again without discard_on_failed_check, or tell the user.",
+			})
+		}
+	}
+	d.Verdict = Deny
+	return d
+}
+
+// decided puts a decision on record and gives its act, or why it is not done: refused,
+// where that is known already, else what follows from the decision.
+func (s *Service) decided(ctx context.Context, kind Act, c Caller, e Event, d Decision, refused error) (*act, error) {
 	a := s.newAct(kind, c, e)
-	a.event.Verdict, a.event.Rules, a.event.Findings = d.Verdict, d.Reasons, f.Findings
-	refused := frozen
+	a.event.Verdict, a.event.Rules = d.Verdict, d.Reasons
 	if refused == nil {
 		refused = s.refusal(ctx, kind, a)
 	}
@@ -48,7 +78,7 @@ func (s *Service) decide(ctx context.Context, kind Act, c Caller, e Event, f Fac
 		return nil, err
 	}
 	if refused != nil {
-		return nil, cmp.Or(a.end(ctx, refused, nil), refused)
+		return nil, alsoUnrecorded(refused, a.end(ctx, refused, nil))
 	}
 	return a, nil
 }
@@ -125,6 +155,9 @@ func (s *Service) record(ctx context.Context, e Event) error {
 		return nil
 	}
 	e.At = s.cfg.Now().UTC()
+	if e.SessionPrincipal == e.Principal && maps.Equal(e.SessionLabels, e.Labels) {
+		e.SessionPrincipal, e.SessionLabels = "", nil // it is the caller's own
+	}
 	raw, err := json.Marshal(e)
 	if err != nil {
 		return errUnrecorded(err)
@@ -142,6 +175,23 @@ func (s *Service) record(ctx context.Context, e Event) error {
 func errUnrecorded(err error) *Error {
 	return Errorf(CodeStore, "Tell the user: the audit log needs attention, and nothing is done that can't be recorded. `mcp-server doctor`, where this server runs, says more.",
 		"the audit log can't be written").Caused(err)
+}
+
+// notOnRecord is what a result says when the outcome of its act could not be recorded.
+func notOnRecord(unrecorded error) string {
+	return "The outcome could not be put on record: " + AsError(unrecorded).Message
+}
+
+// alsoUnrecorded is err, which also says that it could not be put on record; unrecorded
+// may be nil.
+func alsoUnrecorded(err, unrecorded error) error {
+	if err == nil || unrecorded == nil {
+		return err
+	}
+	told := *AsError(err)
+	told.Message += ". " + notOnRecord(unrecorded)
+	told.Cause = errors.Join(err, unrecorded)
+	return &told
 }
 
 // notify tells people elsewhere.
@@ -188,7 +238,10 @@ func claimed(runID, jobID string, trusted map[string]string) map[string]string {
 
 // aboutSession is what a record says of a session and its account.
 func aboutSession(sess *Session, a *Account) Event {
-	e := Event{SessionID: sess.ID, ClaimedLabels: claimed(sess.RunID, sess.JobID, sess.Labels)}
+	e := Event{
+		SessionID: sess.ID, SessionPrincipal: sess.Principal, SessionLabels: sess.Labels,
+		ClaimedLabels: claimed(sess.RunID, sess.JobID, sess.Labels),
+	}
 	if a != nil {
 		e.AccountID, e.AccountName, e.ExpiresAt = a.ID, a.Name, a.ExpiresAt
 	}

@@ -77,6 +77,8 @@ type DeployRequest struct {
 	// the place of it in RunID and JobID; nil: it said what they say.
 	Claimed map[string]string
 	Expect  *Expect
+	// DiscardOnFailedCheck takes the deployment down again when its check fails.
+	DiscardOnFailedCheck bool `json:",omitempty"` // so that older idempotency keys keep their digests
 	// IdempotencyKey makes a repeated call return the first one's result.
 	IdempotencyKey string
 	// Progress is told each stage as it begins; may be nil. It must not block.
@@ -106,7 +108,7 @@ const (
 // DeployResult is what a deployment came to.
 type DeployResult struct {
 	Phase        Phase      `json:"phase"`
-	Serving      string     `json:"serving"` // ServingYes or ServingNotYet
+	Serving      string     `json:"serving"` // ServingYes, ServingNotYet or, with Discarded, ServingDeleted
 	Changed      bool       `json:"changed"`
 	URL          string     `json:"url"`
 	Worker       string     `json:"worker"`
@@ -120,10 +122,24 @@ type DeployResult struct {
 	Check        *Check     `json:"check"`
 	Resources    []Resource `json:"resources,omitempty"`
 	// Custody says who can open the account's claim link: "sealed to KEY", or "attended".
-	Custody  string      `json:"custody,omitempty"`
-	Warnings []string    `json:"warnings,omitempty"`
-	Next     NextStep    `json:"next"`
-	Stages   []StageTime `json:"stages,omitempty"`
+	Custody string `json:"custody,omitempty"`
+	// Discarded is set when the check failed and the deployment was to be taken down then.
+	Discarded *Discarded  `json:"discarded,omitempty"`
+	Warnings  []string    `json:"warnings,omitempty"`
+	Next      NextStep    `json:"next"`
+	Stages    []StageTime `json:"stages,omitempty"`
+}
+
+// Discarded is what was taken down of a deployment whose check failed.
+type Discarded struct {
+	// By is who wanted it: "the call", or the rules that require it.
+	By string `json:"by"`
+	// Deleted names what is gone: "worker hello", "kv_namespace hello-cache".
+	Deleted []string `json:"deleted"`
+	// NotUndone says what could not be taken down, or taken back, and why.
+	NotUndone []string `json:"not_undone,omitempty"`
+	// Earlier is the bundle that the Worker served before; it went with the Worker. "": none.
+	Earlier string `json:"earlier_bundle_id,omitempty"`
 }
 
 // BundleResult is what a bundle came to.

@@ -8,11 +8,11 @@ func CrashPoints() []string {
 		"before/SaveSession", "after/SaveSession",
 		"before/SaveArtifact", "after/SaveArtifact",
 		"before/SaveDeployment", "after/SaveDeployment",
-		"before/SaveChecked", "after/SaveChecked",
+		"before/SaveChecked", "after/SaveChecked", "before/Discard", "after/Discard",
 	}
 	for _, kind := range []StepKind{
 		StepCreateAccount, StepCreateResource, StepApplyMigration, StepUploadAssets,
-		StepUploadScript, StepEnableRoute, StepSetTrigger, StepDelete,
+		StepUploadScript, StepEnableRoute, StepSetTrigger, StepDelete, StepDiscard,
 	} {
 		for _, when := range []string{crashBefore, crashBegun, crashTaken, crashSettled} {
 			points = append(points, when+string(kind))

@@ -14,8 +14,9 @@ type demolition struct {
 	sess  *Session
 	req   TeardownRequest
 	lease *Lease
-	acct  *Account // the session's newest; nil: it has none
-	only  string   // the one Worker that goes
+	acct  *Account        // the session's newest; nil: it has none
+	only  string          // the one Worker that goes
+	with  []OwnedResource // what goes with that one Worker
 	// earlier says what stays of accounts that the session had before.
 	earlier []string
 	res     *TeardownResult
@@ -137,7 +138,7 @@ func (d *demolition) demolish(ctx context.Context) error {
 		return nil
 	}
 	ctx = WithJournal(ctx, &journal{s: d.s, lease: d.lease, session: d.sess, acct: d.acct})
-	inv := &Inventory{Workers: []string{d.only}}
+	inv := &Inventory{Workers: []string{d.only}, Resources: d.with}
 	if d.only == "" {
 		var err error
 		if inv, err = d.s.cfg.Cloud.Inventory(ctx, d.acct); err != nil {

@@ -53,8 +53,13 @@ type Event struct {
 	// TraceID is the trace that the call belongs to (W3C trace context), 32 hex digits.
 	TraceID string `json:"trace_id,omitempty"`
 
-	Target       string `json:"target,omitempty"`
-	SessionID    string `json:"session_id,omitempty"`
+	Target    string `json:"target,omitempty"`
+	SessionID string `json:"session_id,omitempty"`
+	// SessionPrincipal and SessionLabels are whose the session is, where that is not who
+	// acts: an operator, or the same caller under other labels.
+	SessionPrincipal string            `json:"session_principal,omitempty"`
+	SessionLabels    map[string]string `json:"session_labels,omitempty"`
+
 	AccountID    string `json:"account_id,omitempty"`
 	AccountName  string `json:"account_name,omitempty"`
 	Worker       string `json:"worker,omitempty"`

@@ -18,6 +18,10 @@ const (
 	StepEnableRoute    StepKind = "enable_route"
 	StepSetTrigger     StepKind = "set_trigger"
 	StepDelete         StepKind = "delete"
+	// StepDiscard is begun before a deployment that is to be taken down if its check fails,
+	// and done when that is decided: Ref says how. Open, it is what whoever looks after
+	// the session goes by.
+	StepDiscard StepKind = "discard"
 )
 
 // StepState is what is known of a step's effect.

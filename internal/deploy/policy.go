@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
@@ -42,11 +43,13 @@ type Facts struct {
 	// Door is how the call came: "stdio", "http" or "command".
 	Door string
 	// Target is the API that the account lives on.
-	Target   string
-	Session  string
-	Fresh    bool
-	Worker   WorkerFacts
-	Findings []Finding
+	Target  string
+	Session string
+	Fresh   bool
+	// DiscardOnFailedCheck: the caller wants the deployment taken down if its check fails.
+	DiscardOnFailedCheck bool
+	Worker               WorkerFacts
+	Findings             []Finding
 	// Usage is the principal's and everybody's, of the last hour.
 	Usage Usage
 	Now   time.Time
@@ -89,6 +92,30 @@ type Reason struct {
 	// Message and Next are the rule's words for the caller.
 	Message string `json:"message,omitempty"`
 	Next    string `json:"next,omitempty"`
+	// Require is what the rule demands of an act that is done; a denied one demands nothing.
+	Require []string `json:"require,omitempty"`
+}
+
+// RequireDiscard is the one thing that a rule can demand, of ActDeploy: that what is
+// deployed is taken down again when its check fails.
+const RequireDiscard = "discard_on_failed_check"
+
+// Requirements lists everything that a rule can demand of an act.
+func Requirements(act Act) []string {
+	if act == ActDeploy {
+		return []string{RequireDiscard}
+	}
+	return nil
+}
+
+// requiring are the reasons that demand what.
+func requiring(reasons []Reason, what string) (out []Reason) {
+	for _, r := range reasons {
+		if slices.Contains(r.Require, what) {
+			out = append(out, r)
+		}
+	}
+	return out
 }
 
 // Decision is a policy's answer about one act: the strongest verdict, and all rules

@@ -36,11 +36,20 @@ func (s *Service) lookAfter(ctx context.Context, lease *Lease, sess *Session) er
 	var stop context.CancelFunc
 	c.asking, stop = context.WithTimeout(ctx, lookLimit)
 	defer stop()
+	promised := false
 	for i := range steps {
 		if step := &steps[i]; !step.State.Settled() && step.Fence < lease.Fence {
+			if promised = promised || step.Kind == StepDiscard; step.Kind == StepDiscard {
+				continue // it goes by what the others came to
+			}
 			if err := c.settle(context.WithoutCancel(ctx), step); err != nil {
 				return err
 			}
+		}
+	}
+	if promised {
+		if err := c.discard(context.WithoutCancel(ctx)); err != nil {
+			return err
 		}
 	}
 	if err := c.complete(context.WithoutCancel(ctx)); err != nil {

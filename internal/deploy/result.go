@@ -41,7 +41,7 @@ func (r *run) result() *DeployResult {
 	res := &DeployResult{
 		Serving: d.Serving, Changed: r.prev == nil || r.prev.ID != d.ID, URL: d.URL, Worker: d.Worker,
 		SessionID: d.SessionID, DeploymentID: d.ID, VersionID: d.VersionID, BundleID: d.BundleID,
-		Account: AccountReused, Check: d.Check, Resources: r.resources, Warnings: r.warn, Stages: r.stages,
+		Account: AccountReused, Check: d.Check, Resources: r.resources, Discarded: r.discarded, Warnings: r.warn, Stages: r.stages,
 	}
 	if r.isNew {
 		res.Account = AccountNew
@@ -57,6 +57,8 @@ func (r *run) next() NextStep {
 	d := &r.dep
 	again := map[string]any{"session_id": d.SessionID}
 	switch {
+	case r.discarded != nil:
+		return r.nextDiscarded()
 	case d.Serving == ServingNotYet && d.Check != nil && d.Check.Status != 0 && d.Check.Status != http.StatusNotFound:
 		return NextStep{Do: "It is uploaded, but what answers may still be the version before (see check); look again in 15 seconds.", Tool: "status", Args: again}
 	case d.Serving == ServingNotYet:

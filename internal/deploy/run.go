@@ -32,6 +32,11 @@ type run struct {
 	secrets map[string]string
 	// resources are what was found and made for this deployment.
 	resources []Resource
+	// discardBy are the rules by which the deployment goes if its check fails; nil: it stays.
+	discardBy []Reason
+	// promise ends the step that was written down for that; nil: there is none.
+	promise   func(ref string, err error) error
+	discarded *Discarded
 	// facts and findings are what the policy sees of the artifact.
 	facts    WorkerFacts
 	findings []Finding
@@ -75,7 +80,7 @@ func (s *Service) deploy(ctx context.Context, c Caller, req DeployRequest, call 
 
 // attempt goes from the session to the check, in a turn at the session.
 func (r *run) attempt(ctx context.Context) (err error) {
-	r.dep = Deployment{}
+	r.dep, r.discardBy, r.promise, r.discarded = Deployment{}, nil, nil, nil
 	if r.place, err = r.resolve(ctx); err != nil {
 		return err
 	}
@@ -103,12 +108,12 @@ func (r *run) carryOut(ctx context.Context) error {
 		defer r.look.giveUp()
 	}
 	if err := r.upload(ctx); err != nil {
-		return r.failed(ctx, err)
+		return r.neverChecked(ctx, r.failed(ctx, err))
 	}
 	r.stage(StageCheck)
 	r.check(ctx)
 	r.stage("")
-	if err := r.s.saveChecked(context.WithoutCancel(ctx), r.dep); err != nil {
+	if err := cmp.Or(r.s.saveChecked(context.WithoutCancel(ctx), r.dep), r.keepOrDiscard(ctx)); err != nil {
 		return err
 	}
 	r.foreign(ctx)
@@ -135,9 +140,14 @@ func (r *run) onRecord(ctx context.Context, kind Act, do func(context.Context) e
 	e := aboutSession(&r.place.session, r.place.account)
 	e.ClaimedLabels = r.claimedLabels()
 	e.Worker, e.Digest, e.BundleID = r.art.Name, r.art.Digest, r.art.BundleID()
-	a, err := r.s.decide(ctx, kind, r.c, e, Facts{Fresh: r.req.Fresh, Worker: r.facts, Findings: r.findings})
+	a, err := r.s.decide(ctx, kind, r.c, e, Facts{
+		Fresh: r.req.Fresh, DiscardOnFailedCheck: r.req.DiscardOnFailedCheck, Worker: r.facts, Findings: r.findings,
+	})
 	if err != nil {
 		return err
+	}
+	if kind == ActDeploy {
+		r.discardBy = r.mayHaveToGo(a)
 	}
 	err = do(ctx)
 	if err != nil && (r.startsOver(err) || !r.isNew && r.dep.ID == "") {
@@ -155,12 +165,13 @@ func (r *run) onRecord(ctx context.Context, kind Act, do func(context.Context) e
 			if c := r.dep.Check; c != nil {
 				e.Data = map[string]string{"serving": r.dep.Serving, "status": strconv.Itoa(c.Status), "version": c.Version}
 			}
+			r.discarded.onRecord(e)
 		}
 	})
 	if unrecorded != nil {
-		r.warn = append(r.warn, "The outcome could not be put on record: "+AsError(unrecorded).Message)
+		r.warn = append(r.warn, notOnRecord(unrecorded))
 	}
-	return err
+	return alsoUnrecorded(err, unrecorded)
 }
 
 // claimedLabels are what the caller says of itself.

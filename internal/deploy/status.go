@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -143,6 +144,9 @@ func loose(steps []Step, account string) []StepStatus {
 		state := StepUnresolved
 		if step.State == StepLost {
 			state = string(StepLost)
+		}
+		if step.Kind == StepDiscard {
+			step.Note = cmp.Or(step.Note, noteDiscard)
 		}
 		out = append(out, StepStatus{Kind: step.Kind, What: step.What, State: state, Note: step.Note})
 	}

@@ -39,7 +39,7 @@ func (s *Service) Teardown(ctx context.Context, c Caller, req TeardownRequest) (
 	if err != nil {
 		return nil, err
 	}
-	return s.teardown(ctx, c, *sess, req)
+	return s.teardown(ctx, c, *sess, req, nil)
 }
 
 func (s *Service) teardownSession(ctx context.Context, c Caller, id string) (*Session, error) {
@@ -61,8 +61,16 @@ type RevokeResult struct {
 	Error     string          `json:"error,omitempty"`
 }
 
+// emergencyStop is the decision about an operator's teardown. It is not the policy's: a
+// rule, also one that can't be evaluated, must not keep up what an operator stops. It is
+// recorded as any other.
+func emergencyStop() *Decision {
+	return &Decision{Verdict: Allow, Reasons: []Reason{{Rule: "emergency-stop", Verdict: Allow, Message: "an operator's stop is not asked of the policy"}}}
+}
+
 // Revoke takes down every session that the filter lets through, whoever's it is, for an
-// operator. One that fails does not keep the others up.
+// operator, whatever the policy says of teardowns. One that fails does not keep the
+// others up.
 func (s *Service) Revoke(ctx context.Context, operator Caller, f SessionFilter, reason string) ([]RevokeResult, error) {
 	if f.Limit == 0 {
 		f.Limit = maxOperated
@@ -74,7 +82,7 @@ func (s *Service) Revoke(ctx context.Context, operator Caller, f SessionFilter, 
 	out := make([]RevokeResult, 0, len(sessions))
 	for _, sess := range sessions {
 		r := RevokeResult{SessionID: sess.ID, Principal: sess.Principal}
-		if r.Result, err = s.teardown(ctx, operator, sess, TeardownRequest{SessionID: sess.ID, Reason: reason}); err != nil {
+		if r.Result, err = s.teardown(ctx, operator, sess, TeardownRequest{SessionID: sess.ID, Reason: reason}, emergencyStop()); err != nil {
 			e := AsError(err)
 			r.Error = string(e.Code) + ": " + e.Message
 		}
@@ -86,30 +94,43 @@ func (s *Service) Revoke(ctx context.Context, operator Caller, f SessionFilter, 
 	return out, nil
 }
 
-func (s *Service) teardown(ctx context.Context, c Caller, sess Session, req TeardownRequest) (*TeardownResult, error) {
+// teardown takes a session down, by a decision that stands already, or the policy's (nil).
+func (s *Service) teardown(ctx context.Context, c Caller, sess Session, req TeardownRequest, by *Decision) (*TeardownResult, error) {
 	var res *TeardownResult
 	err := s.inTurn(ctx, sessionTurn(sess.ID), s.cfg.TurnWait, func(ctx context.Context, lease *Lease) error {
 		d := &demolition{s: s, c: c, sess: &sess, req: req, lease: lease}
-		if err := d.look(ctx); err != nil {
-			return err
-		}
-		e := aboutSession(&sess, d.acct)
-		e.Detail, e.DeploymentID, e.Worker = req.Reason, req.DeploymentID, d.only
-		a, err := s.decide(ctx, ActTeardown, c, e, Facts{Worker: WorkerFacts{Name: d.only}})
-		if err != nil {
-			return err
-		}
-		err = d.carryOut(ctx)
-		res = d.res
-		unrecorded := a.end(ctx, err, func(e *Event) {
-			if d.res != nil {
-				e.Data = map[string]string{"deleted": strings.Join(d.res.Deleted, ", "), "not_undone": strings.Join(d.res.NotUndone, "; ")}
-			}
-		})
-		if unrecorded != nil && res != nil {
-			res.Warnings = append(res.Warnings, "The outcome could not be put on record: "+AsError(unrecorded).Message)
+		err := d.look(ctx)
+		if err == nil {
+			err = d.onRecord(ctx, by)
+			res = d.res
 		}
 		return err
 	})
 	return res, err
+}
+
+// onRecord decides about a demolition, by a decision that stands already or the policy's,
+// carries it out, and puts both on record.
+func (d *demolition) onRecord(ctx context.Context, by *Decision) (err error) {
+	e := aboutSession(d.sess, d.acct)
+	e.Detail, e.DeploymentID, e.Worker = d.req.Reason, d.req.DeploymentID, d.only
+	var a *act
+	if by != nil {
+		a, err = d.s.decided(ctx, ActTeardown, d.c, e, *by, nil)
+	} else {
+		a, err = d.s.decide(ctx, ActTeardown, d.c, e, Facts{Worker: WorkerFacts{Name: d.only}})
+	}
+	if err != nil {
+		return err
+	}
+	err = d.carryOut(ctx)
+	unrecorded := a.end(ctx, err, func(e *Event) {
+		if d.res != nil {
+			e.Data = map[string]string{"deleted": strings.Join(d.res.Deleted, ", "), "not_undone": strings.Join(d.res.NotUndone, "; ")}
+		}
+	})
+	if unrecorded != nil && d.res != nil {
+		d.res.Warnings = append(d.res.Warnings, notOnRecord(unrecorded))
+	}
+	return alsoUnrecorded(err, unrecorded)
 }

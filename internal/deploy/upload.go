@@ -19,6 +19,9 @@ func (r *run) upload(ctx context.Context) error {
 	if r.unchanged() {
 		return r.lookAgain(ctx)
 	}
+	if err := r.promiseToDiscard(ctx); err != nil {
+		return err
+	}
 	r.dep = Deployment{
 		ID: NewID(deploymentPrefix), SessionID: r.place.session.ID, AccountID: r.acct.ID, Worker: r.art.Name,
 		BundleID: r.art.BundleID(), Digest: r.art.Digest, CreatedAt: r.s.cfg.Now().UTC(), Serving: ServingNotYet,
