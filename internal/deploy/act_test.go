@@ -71,6 +71,9 @@ func (g *guards) story() []string {
 	var out []string
 	for _, e := range g.events {
 		line := e.Act + " " + string(e.Phase) + " " + string(e.Verdict) + e.Outcome
+		if e.Act == deploy.ActMoveClaim && e.Phase == deploy.PhaseDecision {
+			line += e.Data["to"]
+		}
 		if e.Phase == deploy.PhaseNotice {
 			line = strings.TrimSpace(e.Act + " notice " + e.Data["to"] + e.Data["state"])
 		}
@@ -130,7 +133,7 @@ func TestEveryActIsOnRecord(t *testing.T) {
 		g.tells(t,
 			"deploy decision allow", "create_account decision allow", "create_account outcome ok", "deploy outcome ok",
 			"request_claim decision allow", "request_claim outcome ok",
-			"teardown decision allow", "claim notice withdrawn", "teardown outcome ok")
+			"teardown decision allow", "claim decision withdrawn", "claim outcome ok", "teardown outcome ok")
 		d, o := g.events[0], g.events[3]
 		if d.ActID == "" || d.ActID != o.ActID || d.ActID == g.events[1].ActID {
 			t.Errorf("the acts' names: %s %s %s", d.ActID, o.ActID, g.events[1].ActID)
@@ -322,6 +325,53 @@ func TestFindingsAndTheOrderOfRefusals(t *testing.T) {
 			if w.provisions != 0 || len(g.events[0].Findings) != 1 {
 				t.Errorf("%d accounts; %+v", w.provisions, g.events[0])
 			}
+		}
+	})
+}
+
+// That an outcome is not on record is said too when the act failed.
+func TestAFailureThatIsNotOnRecord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, g := newWorld(t), &guards{}
+		g.fail = func(e deploy.Event) error {
+			if e.Phase == deploy.PhaseOutcome {
+				return errors.New("the disk is full")
+			}
+			return nil
+		}
+		s := w.guarded(g)
+		told := func(err error, code deploy.Code, says string) {
+			t.Helper()
+			e := refused(t, err, code)
+			if !strings.Contains(e.Message, says) || !strings.Contains(e.Message, "could not be put on record") || !strings.Contains(e.Cause.Error(), "says no") {
+				t.Errorf("%v, cause %v", e, e.Cause)
+			}
+		}
+		no := func(int) error { return deploy.Errorf(deploy.CodeAPIRefused, "Read it.", "the API says no") }
+		w.set(func() { w.onUpload = no })
+		_, err := s.Deploy(t.Context(), me, worker("200 hello"))
+		told(err, deploy.CodeAPIRefused, "the API says no")
+		w.set(func() { w.onUpload = nil })
+		must(t, s, worker("200 hello"))
+		w.set(func() { w.onLook = no })
+		_, err = s.Teardown(t.Context(), me, deploy.TeardownRequest{})
+		told(err, deploy.CodeAPIRefused, "the API says no")
+		w.set(func() { w.onLook, w.onPage = nil, func() error { return no(0) } })
+		_, err = s.RequestClaim(t.Context(), me, deploy.ClaimRequest{})
+		if e := refused(t, err, deploy.CodeNoApproval); !strings.Contains(e.Message, "could not be put on record") {
+			t.Errorf("%v", e)
+		}
+		w.set(func() { w.onPage = nil })
+		res, err := s.RequestClaim(t.Context(), me, deploy.ClaimRequest{})
+		if err != nil || len(res.Warnings) != 1 || !strings.Contains(res.Warnings[0], "could not be put on record") || g.notices[len(g.notices)-1].Type != deploy.NoticeClaimWaiting {
+			t.Errorf("a claim that waits, with nobody told: %+v, %v", res, err)
+		}
+		g.decide = saying(deploy.ActDeploy, deploy.Deny)
+		other := me
+		other.Scope = "server-2"
+		_, err = s.Deploy(t.Context(), other, worker("200 hello"))
+		if e := refused(t, err, deploy.CodePolicyDenied); !strings.Contains(e.Message, "Not like this.") || !strings.Contains(e.Message, "could not be put on record") {
+			t.Errorf("%v", e)
 		}
 	})
 }

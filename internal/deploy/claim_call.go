@@ -50,12 +50,17 @@ func (s *Service) requestClaim(ctx context.Context, c Caller, lease *Lease, sess
 	if err != nil {
 		return nil, err
 	}
+	var unrecorded error
 	if claim == nil {
-		if claim, err = s.askToKeep(ctx, c, sess, acct, deps, req.Message); err != nil {
+		if claim, unrecorded, err = s.askToKeep(ctx, c, sess, acct, deps, req.Message); err != nil {
 			return nil, err
 		}
 	}
-	return s.claimResult(ctx, claim, acct)
+	res, err := s.claimResult(ctx, claim, acct)
+	if err == nil && unrecorded != nil {
+		res.Warnings = append(res.Warnings, notOnRecord(unrecorded))
+	}
+	return res, alsoUnrecorded(err, unrecorded)
 }
 
 // askedAlready looks at what is on the account, and finds the claim that stands on exactly
@@ -73,38 +78,40 @@ func (s *Service) askedAlready(ctx context.Context, c Caller, sess Session, acct
 	if err != nil || claim == nil || claim.State != ClaimAwaiting || claim.Digest == accountDigest(deps, foreign) {
 		return claim, err
 	}
-	return nil, s.moveClaim(ctx, claim, &sess, ClaimMove{
+	unrecorded, err := s.moveClaim(ctx, claim, &sess, ClaimMove{
 		To: ClaimWithdrawn, By: c.Principal, Evidence: "what is on the account has changed since it was asked about",
 	})
+	return nil, cmp.Or(err, unrecorded)
 }
 
-// askToKeep is the act of asking: decided, recorded, done.
-func (s *Service) askToKeep(ctx context.Context, c Caller, sess Session, acct *Account, deps []Deployment, message string) (*Claim, error) {
+// askToKeep is the act of asking: decided, recorded, done. unrecorded says that it was
+// done, and that its outcome is not on record.
+func (s *Service) askToKeep(ctx context.Context, c Caller, sess Session, acct *Account, deps []Deployment, message string) (claim *Claim, unrecorded, err error) {
 	foreign, err := s.foreignOn(ctx, acct)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	e := aboutSession(&sess, acct)
 	e.Digest = accountDigest(deps, foreign)
 	a, err := s.decide(ctx, ActRequestClaim, c, e, s.claimFacts(ctx, sess, deps))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	claim, err := s.openClaim(ctx, sess, acct, e.Digest, message)
-	unrecorded := a.end(ctx, err, func(e *Event) {
+	claim, err = s.openClaim(ctx, sess, acct, e.Digest, message)
+	unrecorded = a.end(ctx, err, func(e *Event) {
 		if claim != nil {
 			e.ClaimID, e.Data = claim.ID, map[string]string{"custody": claim.Custody}
 		}
 	})
-	if err = cmp.Or(err, unrecorded); err != nil {
-		return nil, err
+	if err != nil {
+		return nil, nil, alsoUnrecorded(err, unrecorded)
 	}
 	data := s.claimData(claim, &sess)
 	if len(foreign) > 0 {
 		data["foreign_changes"] = len(foreign) // the page names them
 	}
 	s.notify(NoticeClaimWaiting, data)
-	return claim, nil
+	return claim, unrecorded, nil
 }
 
 // claimFacts are the newest deployment's: what a rule about keeping can look at.

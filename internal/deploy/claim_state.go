@@ -67,7 +67,8 @@ func (s *Service) decideClaim(ctx context.Context, id string, approve bool, who 
 		}
 		s.watches.stopOf(acct.ID) // what goes on by itself uses the token no more
 	}
-	if err := s.moveClaim(ctx, claim, sess, ClaimMove{To: to, By: who.Name, Channel: who.Channel, Browser: who.Browser}); err != nil {
+	unrecorded, err := s.moveClaim(ctx, claim, sess, ClaimMove{To: to, By: who.Name, Channel: who.Channel, Browser: who.Browser})
+	if err != nil {
 		return nil, err
 	}
 	if approve {
@@ -76,6 +77,9 @@ func (s *Service) decideClaim(ctx context.Context, id string, approve bool, who 
 		if err := s.cfg.Store.SaveAccount(context.WithoutCancel(ctx), given); err != nil {
 			return nil, err
 		}
+	}
+	if unrecorded != nil {
+		return nil, unrecorded // the decision counts, and its first record is there
 	}
 	return s.ClaimViewByID(ctx, id)
 }
@@ -106,16 +110,28 @@ func (s *Service) asAsked(ctx context.Context, claim *Claim, sess *Session, acct
 	return nil
 }
 
-// moveClaim makes one transition, tells it, and puts it on record. One that came first
-// is CodeSessionClosed.
-func (s *Service) moveClaim(ctx context.Context, claim *Claim, sess *Session, m ClaimMove) error {
+// moveClaim makes one transition and tells it. What is about to move is put on record
+// first, and what came of it after: a move that can't be recorded is not made. One that
+// came first is CodeSessionClosed. unrecorded says that it was made, and that its outcome
+// is not on record.
+func (s *Service) moveClaim(ctx context.Context, claim *Claim, sess *Session, m ClaimMove) (unrecorded, err error) {
 	m.ID, m.From, m.At = claim.ID, claim.State, s.cfg.Now().UTC()
-	done, err := s.cfg.Store.MoveClaim(context.WithoutCancel(ctx), m)
-	if err != nil {
-		return err
+	a := &act{s: s, began: s.cfg.Now(), event: Event{
+		ActID: NewID("n"), Act: ActMoveClaim, Phase: PhaseDecision, Target: s.cfg.Cloud.Target(),
+		SessionID: sess.ID, AccountID: claim.AccountID, ClaimID: claim.ID, Digest: claim.Digest,
+		Principal: sess.Principal, Labels: sess.Labels, ClaimedLabels: claimed(sess.RunID, sess.JobID, sess.Labels), Detail: m.Evidence,
+		Data: m.data(claim), ExpiresAt: claim.ExpiresAt,
+	}}
+	if err := s.record(ctx, a.event); err != nil {
+		return nil, err
 	}
-	if !done {
-		return errDecided()
+	done, err := s.cfg.Store.MoveClaim(context.WithoutCancel(ctx), m)
+	if err == nil && !done {
+		err = errDecided()
+	}
+	unrecorded = a.end(ctx, err, nil)
+	if err != nil {
+		return nil, alsoUnrecorded(err, unrecorded)
 	}
 	claim.State = m.To
 	data := s.claimData(claim, sess)
@@ -123,11 +139,11 @@ func (s *Service) moveClaim(ctx context.Context, claim *Claim, sess *Session, m 
 	if m.From == ClaimAwaiting {
 		s.notify(NoticeClaimDecided, data)
 	}
-	return s.notice(ctx, NoticeClaim, Event{
-		SessionID: sess.ID, AccountID: claim.AccountID, ClaimID: claim.ID, Digest: claim.Digest,
-		Principal: sess.Principal, Labels: sess.Labels, ClaimedLabels: claimed(sess.RunID, sess.JobID, sess.Labels), Detail: m.Evidence,
-		Data: m.data(claim), ExpiresAt: claim.ExpiresAt,
-	})
+	if unrecorded != nil {
+		unrecorded = Errorf(CodeStore, "Tell the operator: the audit log needs attention.",
+			"the claim is %s now, and that it came about could not be put on record", m.To).Caused(unrecorded)
+	}
+	return unrecorded, nil
 }
 
 // errSealed is the answer to a yes on a page, where only a human's key opens the link.
@@ -167,11 +183,11 @@ func (s *Service) Opened(ctx context.Context, claimID, by string) error {
 	if claim.Channel == ChannelSealed {
 		how = "the human's key opened the link"
 	}
-	err = s.moveClaim(ctx, claim, sess, ClaimMove{To: ClaimOpened, By: by, Evidence: how})
+	unrecorded, err := s.moveClaim(ctx, claim, sess, ClaimMove{To: ClaimOpened, By: by, Evidence: how})
 	if IsCode(err, CodeSessionClosed) {
 		return nil // another tab was first
 	}
-	return err
+	return cmp.Or(err, unrecorded)
 }
 
 // Adopted records a human's word that they finished at Cloudflare, or that they did not.
@@ -189,7 +205,8 @@ func (s *Service) Adopted(ctx context.Context, claimID string, did bool, who Hum
 	if claim.State == m.To {
 		return nil
 	}
-	return s.moveClaim(ctx, claim, sess, m)
+	unrecorded, err := s.moveClaim(ctx, claim, sess, m)
+	return cmp.Or(err, unrecorded)
 }
 
 // AdoptedOnPage is Adopted for the browser that said yes on the attended page.
@@ -213,13 +230,18 @@ func (s *Service) withdraw(ctx context.Context, c Caller, sess *Session) (*Claim
 	if claim == nil || claim.State != ClaimAwaiting {
 		return nil, Errorf(CodeNothingToClaim, "Call status to see how the session stands.", "no asking of session %s waits for a human", sess.ID)
 	}
-	if err := s.moveClaim(ctx, claim, sess, ClaimMove{To: ClaimWithdrawn, By: c.Principal}); err != nil {
+	unrecorded, err := s.moveClaim(ctx, claim, sess, ClaimMove{To: ClaimWithdrawn, By: c.Principal})
+	if err != nil {
 		return nil, err
 	}
-	return &ClaimResult{
+	res := &ClaimResult{
 		Claim: ClaimWithdrawn, SessionID: sess.ID, ExpiresAt: claim.ExpiresAt,
 		Next: NextStep{Do: "The asking is taken back; deploying to the session is possible again.", Tool: "deploy_temporary", Args: map[string]any{"session_id": sess.ID}},
-	}, nil
+	}
+	if unrecorded != nil {
+		res.Warnings = append(res.Warnings, AsError(unrecorded).Message)
+	}
+	return res, nil
 }
 
 // settleClaims ends claims whose time is over: nobody answered, or what was approved can
@@ -272,11 +294,11 @@ func (s *Service) settleClaim(ctx context.Context, claim *Claim, m ClaimMove) er
 	if err != nil || !s.overForGood(acct) {
 		return err
 	}
-	err = s.moveClaim(ctx, claim, sess, m)
+	unrecorded, err := s.moveClaim(ctx, claim, sess, m)
 	if IsCode(err, CodeSessionClosed) {
 		return nil // somebody was first
 	}
-	return err
+	return cmp.Or(err, unrecorded)
 }
 
 func (s *Service) claimByID(ctx context.Context, id string) (*Claim, *Session, *Account, error) {

@@ -1,6 +1,7 @@
 package deploy_test
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -35,7 +36,7 @@ func TestAnAskingIsTakenBack(t *testing.T) {
 		if err != nil || res.Claim != deploy.ClaimWithdrawn || res.PageURL != "" {
 			t.Fatalf("%+v, %v", res, err)
 		}
-		g.tells(t, "claim notice withdrawn")
+		g.tells(t, "claim decision withdrawn", "claim outcome ok")
 		if len(g.notices) != 1 || g.notices[0].Type != deploy.NoticeClaimDecided {
 			t.Errorf("%+v", g.notices)
 		}
@@ -87,7 +88,7 @@ func TestAClaimToItsEnd(t *testing.T) {
 			if !did {
 				end = "lapsed"
 			}
-			g.tells(t, "claim notice approved", "claim notice opened", "claim notice "+end)
+			g.tells(t, "claim decision approved", "claim outcome ok", "claim decision opened", "claim outcome ok", "claim decision "+end, "claim outcome ok")
 			c := w.claim()
 			if string(c.State) != end || c.DecidedBy != "ann" || c.Channel != deploy.ChannelConsole || !strings.Contains(c.Evidence, "a human says") {
 				t.Errorf("%+v", c)
@@ -185,7 +186,7 @@ func TestTwoDecideAtOnce(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if counted.Load() != 1 || len(g.events) != 1 || len(g.notices) != 1 {
+		if counted.Load() != 1 || len(g.events) != 2 || len(g.notices) != 1 {
 			t.Errorf("%d counted, %d on record, %d told", counted.Load(), len(g.events), len(g.notices))
 		}
 	})
@@ -238,7 +239,7 @@ func TestClaimsAreSettledBySweeping(t *testing.T) {
 				if got.State != c.want || !strings.Contains(got.Evidence, c.evidence) {
 					t.Errorf("%s (%s), want %s", got.State, got.Evidence, c.want)
 				}
-				if told := slices.Contains(g.story(), "claim notice "+string(c.want)); told != (c.evidence != "") {
+				if told := slices.Contains(g.story(), "claim decision "+string(c.want)); told != (c.evidence != "") {
 					t.Errorf("on record: %v", g.story())
 				}
 				if len(w.misused) != 0 {
@@ -247,4 +248,99 @@ func TestClaimsAreSettledBySweeping(t *testing.T) {
 			})
 		})
 	}
+}
+
+// No record, no move: what a human, an agent or time does to a claim is on record before
+// it is done. What was done is done, also where its outcome can't be recorded.
+func TestNoRecordNoMove(t *testing.T) {
+	full := func(phase deploy.EventPhase) func(deploy.Event) error {
+		return func(e deploy.Event) error {
+			if e.Act == deploy.ActMoveClaim && e.Phase == phase {
+				return errors.New("the disk is full")
+			}
+			return nil
+		}
+	}
+	moves := map[string]struct {
+		after time.Duration
+		do    func(t *testing.T, s *deploy.Service, id string) (told bool, err error)
+		to    deploy.ClaimState
+	}{
+		"approve": {0, func(t *testing.T, s *deploy.Service, id string) (bool, error) {
+			_, err := s.DecideClaimBy(t.Context(), id, true, ann)
+			return false, err
+		}, deploy.ClaimApproved},
+		"refuse": {0, func(t *testing.T, s *deploy.Service, id string) (bool, error) {
+			_, err := s.DecideClaimBy(t.Context(), id, false, ann)
+			return false, err
+		}, deploy.ClaimRefused},
+		"withdraw": {0, func(t *testing.T, s *deploy.Service, _ string) (bool, error) {
+			res, err := s.RequestClaim(t.Context(), me, deploy.ClaimRequest{Withdraw: true})
+			return err == nil && len(res.Warnings) == 1 && strings.Contains(res.Warnings[0], "put on record"), err
+		}, deploy.ClaimWithdrawn},
+		"taken down": {0, func(t *testing.T, s *deploy.Service, _ string) (bool, error) {
+			res, err := s.Teardown(t.Context(), me, deploy.TeardownRequest{})
+			return err == nil && len(res.Warnings) == 1 && strings.Contains(res.Warnings[0], "put on record"), err
+		}, deploy.ClaimWithdrawn},
+		"time": {70 * time.Minute, func(t *testing.T, s *deploy.Service, _ string) (bool, error) {
+			return false, s.Sweep(t.Context())
+		}, deploy.ClaimLapsed},
+	}
+	for name, c := range moves {
+		for _, phase := range []deploy.EventPhase{deploy.PhaseDecision, deploy.PhaseOutcome} {
+			t.Run(name+" "+string(phase), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					w, g := newWorld(t), &guards{}
+					s := w.guarded(g)
+					asked(t, w, s)
+					id := w.claim().ID
+					time.Sleep(c.after)
+					g.mu.Lock()
+					g.events, g.notices, g.fail = nil, nil, full(phase)
+					g.mu.Unlock()
+					told, err := c.do(t, s, id)
+					if !told && !deploy.IsCode(err, deploy.CodeStore) {
+						t.Errorf("nobody is told that it is not on record: %v", err)
+					}
+					want := deploy.ClaimAwaiting
+					if phase == deploy.PhaseOutcome {
+						want = c.to
+					}
+					if got := w.claim().State; got != want {
+						t.Errorf("it is %s, want %s", got, want)
+					}
+					if moved := len(g.notices) == 1; moved != (phase == deploy.PhaseOutcome) {
+						t.Errorf("told elsewhere: %+v", g.notices)
+					}
+					if handed := w.store.allAccounts()[0].State == deploy.AccountClaimed; handed != (want == deploy.ClaimApproved) {
+						t.Errorf("handed over: %v", handed)
+					}
+				})
+			})
+		}
+	}
+}
+
+// One that comes second leaves a record that says so.
+func TestAMoveThatComesSecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, g := newWorld(t), &guards{}
+		s := w.guarded(g)
+		asked(t, w, s)
+		g.forget()
+		id := w.claim().ID
+		g.fail = func(e deploy.Event) error { // somebody else is first, right before
+			if e.Act == deploy.ActMoveClaim && e.Phase == deploy.PhaseDecision {
+				_, err := w.store.MoveClaim(t.Context(), deploy.ClaimMove{ID: id, From: deploy.ClaimAwaiting, To: deploy.ClaimRefused})
+				return err
+			}
+			return nil
+		}
+		_, err := s.DecideClaimBy(t.Context(), id, true, ann)
+		refused(t, err, deploy.CodeSessionClosed)
+		g.tells(t, "claim decision approved", "claim outcome session_closed")
+		if w.store.allAccounts()[0].State != deploy.AccountCurrent {
+			t.Error("the account was handed over")
+		}
+	})
 }

@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -143,7 +144,8 @@ func (s *Service) sealedClaimOf(ctx context.Context, sess *Session, who Human) (
 	if err != nil || claim != nil {
 		return claim, err
 	}
-	return s.askToKeep(ctx, c, *sess, acct, deps, "")
+	claim, unrecorded, err := s.askToKeep(ctx, c, *sess, acct, deps, "")
+	return claim, cmp.Or(err, unrecorded)
 }
 
 // SealedClaim gives what a human needs to keep a session's account when its claim link

@@ -238,7 +238,11 @@ func (d *demolition) withdrawClaim(ctx context.Context) error {
 	if err != nil || claim == nil || claim.AccountID != d.acct.ID || claim.State != ClaimAwaiting {
 		return err
 	}
-	return d.s.moveClaim(ctx, claim, d.sess, ClaimMove{To: ClaimWithdrawn, By: d.c.Principal, Evidence: "taken down"})
+	unrecorded, err := d.s.moveClaim(ctx, claim, d.sess, ClaimMove{To: ClaimWithdrawn, By: d.c.Principal, Evidence: "taken down"})
+	if unrecorded != nil {
+		d.res.Warnings = append(d.res.Warnings, AsError(unrecorded).Message)
+	}
+	return err
 }
 
 // markGone keeps on record that a Worker's deployments are taken down.

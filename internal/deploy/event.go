@@ -16,10 +16,13 @@ const (
 	PhaseNotice   EventPhase = "notice"
 )
 
+// ActMoveClaim is what the two records of a claim's change of state are of: by a human,
+// by the agent that takes it back, or by time. No policy is asked about it.
+const ActMoveClaim = "claim"
+
 // What a notice can be of.
 const (
 	NoticeExpired       = "expired"        // an account's hour is over; its secrets are wiped
-	NoticeClaim         = "claim"          // a claim changed its state
 	NoticeForeign       = "foreign_change" // something on the account is not ours
 	NoticeFreeze        = "freeze"         // an operator stopped or allowed deployments
 	NoticeAccountLost   = "account_lost"   // the API does not know an account any more

@@ -1,6 +1,7 @@
 package deploy_test
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -327,6 +328,55 @@ func TestAWorkerCarriesItsTags(t *testing.T) {
 		got := w.lastUpload.Tags
 		if len(got) != 8 || !slices.Equal(got[:2], []string{"hourglass", "session=" + res.SessionID}) || got[2] != "digest="+w.lastUpload.Tag || got[3] != "a=x__y___z" || got[4] != "b=b" {
 			t.Errorf("%q", got)
+		}
+	})
+}
+
+// An operator's stop is not up to the policy, is on record with both parties apart, and
+// wants a record like every act.
+func TestTheEmergencyStop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, g := newWorld(t), &guards{}
+		s := w.guarded(g)
+		must(t, s, worker("200 one"))
+		g.forget()
+		g.decide = saying(deploy.ActTeardown, deploy.Deny)
+		_, err := s.Teardown(t.Context(), me, deploy.TeardownRequest{})
+		refused(t, err, deploy.CodePolicyDenied)
+		g.forget()
+		op := deploy.Caller{Principal: "operator:ann", Door: deploy.DoorCommand, Client: "mcp-server", Labels: map[string]string{"desk": "4"}}
+		g.fail = func(deploy.Event) error { return errors.New("the disk is full") }
+		if got, err := s.Revoke(t.Context(), op, deploy.SessionFilter{Label: "team=a"}, "an incident"); err != nil || len(got) != 1 || !strings.HasPrefix(got[0].Error, "store_failed") || !w.anyServes("hello") {
+			t.Errorf("without a record: %+v, %v", got, err)
+		}
+		g.fail = nil
+		for _, v := range []deploy.Verdict{deploy.Deny, deploy.Ask} {
+			g.decide = saying(deploy.ActTeardown, v)
+			got, err := s.Revoke(t.Context(), op, deploy.SessionFilter{Label: "team=a"}, "an incident")
+			if err != nil || len(got) != 1 || got[0].Error != "" || !got[0].Result.Closed || w.anyServes("hello") {
+				t.Errorf("the policy says %s: %+v, %v", v, got, err)
+			}
+		}
+		g.tells(t, "teardown decision allow", "teardown outcome ok", "teardown decision allow", "teardown outcome ok")
+		for _, e := range g.events {
+			if e.Principal != "operator:ann" || e.Labels["desk"] != "4" || e.Labels["team"] != "" || e.SessionPrincipal != "me" || e.SessionLabels["team"] != "a" {
+				t.Errorf("who did it to whom: %+v", e)
+			}
+		}
+		if r := g.events[0].Rules; len(r) != 1 || r[0].Rule != "emergency-stop" {
+			t.Errorf("%+v", r)
+		}
+		if err := s.SetFreeze(t.Context(), true, op.Principal, "an incident"); err != nil {
+			t.Errorf("a freeze: %v", err)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) { // one's own session has one party
+		w, g := newWorld(t), &guards{}
+		must(t, w.guarded(g), worker("200 one"))
+		for _, e := range g.events {
+			if e.SessionPrincipal != "" || e.SessionLabels != nil {
+				t.Errorf("%+v", e)
+			}
 		}
 	})
 }
