@@ -263,3 +263,20 @@ func TestTooLarge(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestWhoseSession: what an operator did to a session is found by both.
+func TestWhoseSession(t *testing.T) {
+	d := lay(t, sqlitePlace(t)).fill(t, 3)
+	e := event(3)
+	e.Principal, e.Labels = "operator:ann", map[string]string{"desk": "4"}
+	e.SessionPrincipal, e.SessionLabels = "token:ci", map[string]string{"run_id": "r1"}
+	if err := d.Append(t.Context(), e); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range []audit.Filter{{Principal: "operator:ann"}, {Principal: "token:ci"}, {Label: "desk=4"}, {Label: "run_id=r1"}, {Principal: "token:ci", Label: "desk=4"}} {
+		found, err := d.List(t.Context(), f)
+		if err != nil || len(found) != 1 || found[0].Event.SessionLabels["run_id"] != "r1" {
+			t.Errorf("%+v: %+v, %v", f, found, err)
+		}
+	}
+}

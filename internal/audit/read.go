@@ -30,11 +30,12 @@ type Entry struct {
 // Filter narrows a reading of the log. Empty members narrow nothing; records whose
 // content was pruned match only the empty filter.
 type Filter struct {
+	// Principal is who acted, or whose session it is.
 	Principal, Session, Act, Outcome, ActID string
 	// Worker, Digest and URL find what something on the web belongs to. A URL matches by
 	// its host.
 	Worker, Digest, URL string
-	// Label is "key=value" of a trusted label.
+	// Label is "key=value" of a trusted label, of who acted or of the session.
 	Label string
 	// Since is the first moment, Until the first that is not any more.
 	Since, Until time.Time
@@ -52,7 +53,6 @@ func (f Filter) narrow() bool {
 
 func (f Filter) match(e *deploy.Event) bool {
 	for _, p := range [][2]string{
-		{f.Principal, e.Principal},
 		{f.Session, e.SessionID},
 		{f.Act, e.Act},
 		{f.Outcome, e.Outcome},
@@ -65,13 +65,20 @@ func (f Filter) match(e *deploy.Event) bool {
 			return false
 		}
 	}
-	if f.Label != "" {
-		k, v, _ := strings.Cut(f.Label, "=")
-		if had, ok := e.Labels[k]; !ok || had != v {
-			return false
-		}
+	if f.Principal != "" && f.Principal != e.Principal && f.Principal != e.SessionPrincipal {
+		return false
+	}
+	if f.Label != "" && !labelled(e.Labels, f.Label) && !labelled(e.SessionLabels, f.Label) {
+		return false
 	}
 	return (f.Since.IsZero() || !e.At.Before(f.Since)) && (f.Until.IsZero() || e.At.Before(f.Until))
+}
+
+// labelled tells whether labels have one, "key=value".
+func labelled(labels map[string]string, label string) bool {
+	k, v, _ := strings.Cut(label, "=")
+	had, ok := labels[k]
+	return ok && had == v
 }
 
 // host is the host of a URL, which may be given without its scheme.

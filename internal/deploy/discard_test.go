@@ -192,7 +192,7 @@ func TestAPolicyRequiresDiscards(t *testing.T) {
 	ci := func(act deploy.Act, f deploy.Facts) deploy.Decision {
 		switch {
 		case act == deploy.ActDeploy && f.Labels["team"] == "a":
-			return deploy.Decision{Verdict: deploy.Allow, Reasons: []deploy.Reason{{Rule: "ci-keeps-nothing-broken", Verdict: deploy.Allow, Require: []string{deploy.RequireDiscard}}}}
+			return deploy.Decision{Verdict: deploy.Allow, Reasons: []deploy.Reason{{Rule: "ci-keeps-nothing-broken", Verdict: deploy.Require, Require: []string{deploy.RequireDiscard}}}}
 		case act == deploy.ActTeardown:
 			return deploy.Decision{Verdict: deploy.Deny, Reasons: []deploy.Reason{{Rule: "no-teardown", Verdict: deploy.Deny, Message: "Not by agents.", Next: "Ask."}}}
 		}

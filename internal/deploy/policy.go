@@ -28,6 +28,9 @@ const (
 	Allow Verdict = "allow"
 	Ask   Verdict = "ask" // a human decides
 	Deny  Verdict = "deny"
+	// Require is the verdict of a rule that leaves to others whether an act is done, and
+	// demands how: its Reason's Require says what.
+	Require Verdict = "require"
 )
 
 // Facts are what a rule may see of an act. They are facts about it, never the raw
@@ -92,7 +95,7 @@ type Reason struct {
 	// Message and Next are the rule's words for the caller.
 	Message string `json:"message,omitempty"`
 	Next    string `json:"next,omitempty"`
-	// Require is what the rule demands of an act that is done; a denied one demands nothing.
+	// Require is what the rule demands of the act, if it is done.
 	Require []string `json:"require,omitempty"`
 }
 

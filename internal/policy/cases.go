@@ -21,6 +21,8 @@ type Case struct {
 	// match, in any order.
 	Verdict deploy.Verdict
 	Rules   []string
+	// Require, where it is given, is exactly what must be required.
+	Require []string
 }
 
 // Failure is a case that came out otherwise.
@@ -39,6 +41,9 @@ func (f Failure) String() string {
 	if f.Case.Rules != nil {
 		want += " by " + strings.Join(f.Case.Rules, ", ")
 	}
+	if f.Case.Require != nil {
+		want += " with [" + strings.Join(f.Case.Require, ", ") + "]"
+	}
 	return fmt.Sprintf("%s: wanted %s, got %s by %s", f.Case.Name, want, f.Got.Verdict, strings.Join(rules, ", "))
 }
 
@@ -51,6 +56,7 @@ type caseText struct {
 	Want  struct {
 		Verdict word `need:"yes"`
 		Rules   []string
+		Require []word
 	} `need:"yes"`
 }
 
@@ -71,9 +77,16 @@ func Cases(name string, source []byte) ([]Case, error) {
 	var out []Case
 	for _, c := range list {
 		d.checkCase(c)
-		out = append(out, Case{
+		one := Case{
 			Name: c.Name.text, Act: deploy.Act(c.Act.text), Facts: c.Facts, Verdict: deploy.Verdict(c.Want.Verdict.text), Rules: c.Want.Rules,
-		})
+		}
+		if c.Want.Require != nil {
+			one.Require = []string{}
+		}
+		for _, w := range c.Want.Require {
+			one.Require = append(one.Require, w.text)
+		}
+		out = append(out, one)
 	}
 	if ok && len(out) == 0 && len(d.rows) == 0 {
 		d.mistake(v.StartOffset, "there is no case in it, so it would prove nothing")
@@ -89,6 +102,11 @@ func (d *document) checkCase(c caseText) {
 	if v := c.Want.Verdict; v.at > 0 && !slices.Contains(known, v.text) {
 		d.hinted(v.at, guess(v.text, known), "there is no verdict %q", clip(v.text))
 	}
+	for _, w := range c.Want.Require {
+		if all := deploy.Requirements(deploy.ActDeploy); !slices.Contains(all, w.text) {
+			d.hinted(w.at, guess(w.text, all), "nothing is called %q that could be required", clip(w.text))
+		}
+	}
 	if door := c.Facts.Door; door != "" && !slices.Contains(doors(), door) {
 		d.hinted(c.at, guess(door, doors()), "there is no door %q", clip(door))
 	}
@@ -99,7 +117,7 @@ func (p *Policy) Try(ctx context.Context, cases []Case) []Failure {
 	var out []Failure
 	for _, c := range cases {
 		got := p.Decide(ctx, c.Act, c.Facts)
-		if got.Verdict == c.Verdict && (c.Rules == nil || sameRules(c.Rules, got.Reasons)) {
+		if got.Verdict == c.Verdict && (c.Rules == nil || sameRules(c.Rules, got.Reasons)) && (c.Require == nil || sameRequire(c.Require, got.Reasons)) {
 			continue
 		}
 		out = append(out, Failure{c, got})
@@ -114,4 +132,13 @@ func sameRules(want []string, got []deploy.Reason) bool {
 	}
 	slices.Sort(names)
 	return slices.Equal(slices.Sorted(slices.Values(want)), names)
+}
+
+func sameRequire(want []string, got []deploy.Reason) bool {
+	var all []string
+	for _, r := range got {
+		all = append(all, r.Require...)
+	}
+	slices.Sort(all)
+	return slices.Equal(slices.Compact(slices.Sorted(slices.Values(want))), slices.Compact(all))
 }

@@ -51,6 +51,8 @@ func (f *facts) ResolveName(name string) (any, bool) {
 		return f.Session, true
 	case "fresh":
 		return f.Fresh, true
+	case "discard_on_failed_check":
+		return f.DiscardOnFailedCheck, true
 	case "worker":
 		return &f.Worker, true
 	case "findings":

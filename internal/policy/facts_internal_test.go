@@ -23,6 +23,7 @@ func meanings() map[string]string {
 		"target":                    "the API that the account lives on",
 		"session":                   "the session's handle, where there is one already",
 		"fresh":                     "a new account is asked for",
+		"discard_on_failed_check":   "the caller wants the deployment taken down if its check fails",
 		"worker.name":               "the Worker's name",
 		"worker.digest":             "SHA-256 of all that would be deployed",
 		"worker.bytes":              "size of its modules, in bytes",

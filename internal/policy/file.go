@@ -22,12 +22,14 @@ type policyFile struct {
 
 // ruleText is one rule as it is written down.
 type ruleText struct {
-	at      int
-	Name    word `need:"yes"`
-	Act     word
-	Acts    []word
-	When    expression `need:"yes"`
-	Verdict word       `need:"yes"`
+	at   int
+	Name word `need:"yes"`
+	Act  word
+	Acts []word
+	When expression `need:"yes"`
+	// A rule either decides, by a verdict, or requires.
+	Verdict word
+	Require []word
 	Message string
 	Next    string
 }
@@ -100,7 +102,14 @@ func readFile(d *document) policyFile {
 		}
 		seen[r.Name.text] = true
 		d.checkActs(r)
-		d.checkVerdict(r.Verdict, r.Message, r.Next)
+		switch {
+		case len(r.Require) > 0:
+			d.checkRequire(r)
+		case r.Verdict.at == 0:
+			d.mistake(r.at, "a rule needs the key %q, or %q", "verdict", "require")
+		default:
+			d.checkVerdict(r.Verdict, r.Message, r.Next)
+		}
 	}
 	for act, o := range f.Otherwise {
 		d.checkAct(word{at: o.at, text: act})
@@ -150,6 +159,28 @@ func (d *document) checkVerdict(v word, message, next string) {
 		d.mistake(v.at, "%q needs a message: what is wrong, for whoever asked", v.text)
 	case strings.TrimSpace(next) == "":
 		d.mistake(v.at, "%q needs next: what the agent should do instead", v.text)
+	}
+}
+
+// checkRequire checks a rule that decides nothing, and demands something of what is done.
+func (d *document) checkRequire(r *ruleText) {
+	if r.Verdict.at > 0 {
+		d.mistake(r.Verdict.at, "a rule has either \"verdict\" or \"require\": another rule, or \"otherwise\", says whether the act is done")
+	}
+	if strings.TrimSpace(r.Message) == "" {
+		d.mistake(r.Require[0].at, "\"require\" needs a message: why, for the record")
+	}
+	for _, a := range r.Acts {
+		known := deploy.Requirements(deploy.Act(a.text))
+		for _, w := range r.Require {
+			switch {
+			case slices.Contains(known, w.text) || !slices.Contains(actNames(), a.text):
+			case len(known) == 0:
+				d.mistake(a.at, "nothing can be required of the act %q", clip(a.text))
+			default:
+				d.hinted(w.at, guess(w.text, known), "nothing is called %q that could be required of %q", clip(w.text), clip(a.text))
+			}
+		}
 	}
 }
 

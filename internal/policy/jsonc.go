@@ -173,6 +173,7 @@ func (d *document) decode(v hujson.Value, into reflect.Value, what string) {
 			d.mistake(v.StartOffset, "%s must be a list", what)
 			return
 		}
+		into.Set(reflect.MakeSlice(into.Type(), 0, len(list.Elements))) // an empty list is not none
 		for _, e := range list.Elements {
 			one := reflect.New(into.Type().Elem()).Elem()
 			d.decode(e, one, "each of "+what)

@@ -69,6 +69,10 @@ func (p *Policy) add(env *cel.Env, d *document) error {
 		one := rule{name: r.Name.text, when: d.compile(env, r.When), reason: deploy.Reason{
 			Rule: r.Name.text, Verdict: deploy.Verdict(r.Verdict.text), Message: r.Message, Next: r.Next,
 		}}
+		for _, w := range r.Require {
+			one.reason.Verdict = deploy.Require
+			one.reason.Require = append(one.reason.Require, w.text)
+		}
 		for _, a := range r.Acts {
 			one.acts = append(one.acts, deploy.Act(a.text))
 		}
@@ -101,7 +105,8 @@ func (p *Policy) Rules() (inForce, replaced []string) {
 }
 
 // Decide implements deploy.Policy: every rule of the act is evaluated and all that
-// match are reported, the strongest first; deny beats ask beats allow.
+// match are reported, the strongest first; deny beats ask beats allow. A rule that
+// requires something decides nothing.
 func (p *Policy) Decide(ctx context.Context, act deploy.Act, f deploy.Facts) deploy.Decision {
 	ctx, stop := context.WithTimeout(ctx, timeout)
 	defer stop()
@@ -125,7 +130,7 @@ func (p *Policy) Decide(ctx context.Context, act deploy.Act, f deploy.Facts) dep
 			d.Reasons = append(d.Reasons, r.reason)
 		}
 	}
-	if len(d.Reasons) == 0 {
+	if !slices.ContainsFunc(d.Reasons, func(r deploy.Reason) bool { return r.Verdict != deploy.Require }) {
 		d.Reasons = append(d.Reasons, p.silence(act))
 	}
 	slices.SortStableFunc(d.Reasons, func(a, b deploy.Reason) int { return rank(b.Verdict) - rank(a.Verdict) })
@@ -174,6 +179,8 @@ func (r *rule) broken(why string) deploy.Reason {
 // rank orders verdicts by strength. What is none of the three counts as deny.
 func rank(v deploy.Verdict) int {
 	switch v {
+	case deploy.Require:
+		return -1
 	case deploy.Allow:
 		return 0
 	case deploy.Ask:

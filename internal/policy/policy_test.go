@@ -101,6 +101,73 @@ func TestOrder(t *testing.T) {
 	}
 }
 
+// TestRequire: a rule that requires something decides nothing: neither does it let
+// anything pass that another rule, or "otherwise", would not.
+func TestRequire(t *testing.T) {
+	p := mustNew(t, `{"rules": [
+		{"name": "ci-discards", "act": "deploy", "when": "labels[?'class'].orValue('') == 'ci'", "require": ["discard_on_failed_check"], "message": "m"},
+		{"name": "says-so-too", "act": "deploy", "when": "worker.name == 'x'", "require": ["discard_on_failed_check"], "message": "m"},
+		{"name": "no-y", "act": "deploy", "when": "worker.name == 'y'", "verdict": "deny", "message": "m", "next": "n"},
+		{"name": "broken", "act": "deploy", "when": "worker.name == 'z' && labels.none == ''", "require": ["discard_on_failed_check"], "message": "m"}
+	], "otherwise": {"deploy": {"verdict": "ask", "message": "m", "next": "n"}}}`)
+	for _, c := range []struct {
+		class, worker string
+		verdict       deploy.Verdict
+		rules         []string
+		required      int
+	}{
+		{"ci", "w", deploy.Ask, []string{"otherwise", "ci-discards"}, 1},
+		{"ci", "x", deploy.Ask, []string{"otherwise", "ci-discards", "says-so-too"}, 2},
+		{"ci", "y", deploy.Deny, []string{"no-y", "ci-discards"}, 1},
+		{"", "w", deploy.Ask, []string{"otherwise"}, 0},
+		{"", "z", deploy.Deny, []string{"broken"}, 0}, // it can't be evaluated, so it denies
+	} {
+		d := p.Decide(t.Context(), deploy.ActDeploy, deploy.Facts{Labels: map[string]string{"class": c.class}, Worker: deploy.WorkerFacts{Name: c.worker}})
+		n := 0
+		for _, r := range d.Reasons {
+			n += len(r.Require)
+			if (r.Verdict == deploy.Require) != (len(r.Require) > 0) {
+				t.Errorf("%+v", r)
+			}
+		}
+		if d.Verdict != c.verdict || !slices.Equal(rules(d), c.rules) || n != c.required {
+			t.Errorf("%+v: %+v", c, d)
+		}
+	}
+	// A wish of the caller's is a fact.
+	wish := mustNew(t, `{"rules": [{"name": "asked", "act": "deploy", "when": "!discard_on_failed_check", "verdict": "deny", "message": "m", "next": "n"}]}`)
+	if d := wish.Decide(t.Context(), deploy.ActDeploy, deploy.Facts{DiscardOnFailedCheck: true}); d.Verdict != deploy.Allow {
+		t.Errorf("%+v", d)
+	}
+	if d := wish.Decide(t.Context(), deploy.ActDeploy, deploy.Facts{}); d.Verdict != deploy.Deny {
+		t.Errorf("%+v", d)
+	}
+}
+
+// TestRequireInCases: what must be required is a part of a case.
+func TestRequireInCases(t *testing.T) {
+	p := mustNew(t, `{"rules": [{"name": "a", "act": "deploy", "when": "fresh", "require": ["discard_on_failed_check"], "message": "m"}]}`)
+	for want, ok := range map[string]bool{
+		`"act": "deploy", "facts": {"fresh": true}, "want": {"verdict": "allow", "rules": ["a", "otherwise"], "require": ["discard_on_failed_check"]}`: true,
+		`"act": "deploy", "facts": {"fresh": true}, "want": {"verdict": "allow"}`:                                                                      true,
+		`"act": "deploy", "facts": {"fresh": true}, "want": {"verdict": "allow", "require": []}`:                                                       false,
+		`"act": "deploy", "want": {"verdict": "allow", "require": []}`:                                                                                 true,
+		`"act": "deploy", "want": {"verdict": "allow", "require": ["discard_on_failed_check"]}`:                                                        false,
+	} {
+		cases, err := policy.Cases("c.jsonc", []byte(`[{"name": "n", `+want+`}]`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if failed := p.Try(t.Context(), cases); (len(failed) == 0) != ok {
+			t.Errorf("%s: %v", want, failed)
+		}
+	}
+	_, err := policy.Cases("c.jsonc", []byte(`[{"name": "n", "act": "deploy", "want": {"verdict": "allow", "require": ["discards"]}}]`))
+	if e, ok := errors.AsType[*deploy.Error](err); !ok || !strings.Contains(e.Diagnostics[0].Text, `"discards"`) {
+		t.Errorf("%v", err)
+	}
+}
+
 // TestCombination: how a file combines with the default.
 func TestCombination(t *testing.T) {
 	secret := deploy.Facts{Findings: []deploy.Finding{{Fingerprint: "f_0123456789abcdef01234567"}}}
@@ -269,6 +336,12 @@ func TestMistakes(t *testing.T) {
 		{"act in a condition", `{"rules": [{"name": "a", "act": "deploy", "verdict": "allow", "when": "'claim' == act"}]}`, "1:72", "request_claim"},
 		{"zone", `{"rules": [{"name": "a", "act": "deploy", "verdict": "allow", "when": "now.getHours('Europe/Berln') > 3"}]}`, "1:85", "time zone"},
 		{"pattern", `{"rules": [{"name": "a", "act": "deploy", "verdict": "allow", "when": "principal.matches('(')"}]}`, "1:90", "matches"},
+		{"no verdict", `{"rules": [{"name": "a", "act": "deploy", "when": "true", "message": "m"}]}`, "1:12", `"verdict", or "require"`},
+		{"nothing required", `{"rules": [{"name": "a", "act": "deploy", "when": "true", "require": []}]}`, "1:12", `"verdict", or "require"`},
+		{"verdict and require", `{"rules": [{"name": "a", "act": "deploy", "when": "true", "verdict": "allow", "message": "m", "require": ["discard_on_failed_check"]}]}`, "1:70", `either "verdict" or "require"`},
+		{"unknown requirement", `{"rules": [{"name": "a", "act": "deploy", "when": "true", "message": "m", "require": ["discard_on_failed_chek"]}]}`, "1:87", `did you mean "discard_on_failed_check"`},
+		{"required of another act", `{"rules": [{"name": "a", "acts": ["deploy", "teardown"], "when": "true", "message": "m", "require": ["discard_on_failed_check"]}]}`, "1:45", `nothing can be required of the act "teardown"`},
+		{"required without words", `{"rules": [{"name": "a", "act": "deploy", "when": "true", "require": ["discard_on_failed_check"]}]}`, "1:71", "needs a message"},
 		{"labels are text", `{"rules": [{"name": "a", "act": "deploy", "verdict": "allow", "when": "labels.n > 3"}]}`, "1:81", "overload"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
