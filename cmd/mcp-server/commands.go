@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/hourglass-mcp/hourglass/internal/deploy"
@@ -59,6 +60,7 @@ type deployCmd struct {
 	ExpectPath     string `help:"Path to check." placeholder:"PATH"`
 	ExpectStatus   int    `help:"Status that the path must answer."`
 	ExpectContains string `help:"Text that the answer must contain."`
+	Discard        bool   `name:"discard-on-failed-check" help:"Take it down again when the check fails."`
 }
 
 // Run deploys once and ends.
@@ -88,7 +90,7 @@ func (d *deployCmd) Run(ctx context.Context, o *options, p process) error {
 		Source: deploy.Source{
 			ProjectDir: d.Dir, Entry: d.Entry, Name: d.Name, Environment: d.Environment, Minify: d.Minify,
 		},
-		SessionID: d.Session, Fresh: d.Fresh, RunID: d.RunID, JobID: d.JobID,
+		SessionID: d.Session, Fresh: d.Fresh, RunID: d.RunID, JobID: d.JobID, DiscardOnFailedCheck: d.Discard,
 	}
 	if d.ExpectPath != "" || d.ExpectStatus != 0 || d.ExpectContains != "" {
 		req.Expect = &deploy.Expect{Path: d.ExpectPath, Status: d.ExpectStatus, BodyContains: d.ExpectContains}
@@ -162,18 +164,39 @@ func (d *deployCmd) show(res *deploy.DeployResult, p process) error {
 	if d.JSON {
 		return errors.Join(exit, printJSON(p, res))
 	}
-	fmt.Fprintf(p.stdout, "%s\n", res.URL)
-	fmt.Fprintf(p.stderr, "%s is %s, %d minutes left, session %s\n", res.Worker, res.Phase, res.MinutesLeft, res.SessionID)
+	if res.URL != "" {
+		fmt.Fprintf(p.stdout, "%s\n", res.URL)
+	}
+	state := string(res.Phase)
+	if res.Serving == deploy.ServingDeleted {
+		state = "taken down, its account " + state
+	}
+	fmt.Fprintf(p.stderr, "%s is %s, %d minutes left, session %s\n", res.Worker, state, res.MinutesLeft, res.SessionID)
 	if c := res.Check; c != nil {
 		fmt.Fprintf(p.stderr, "GET %s answered %d in %.1f ms (version %s)\n", c.Path, c.Status, c.LatencyMS, c.Version)
 		if c.Error != "" {
 			fmt.Fprintf(p.stderr, "  %s %s\n", c.Error, c.At)
 		}
 	}
+	showDiscarded(res.Discarded, p)
 	for _, w := range res.Warnings {
 		fmt.Fprintf(p.stderr, "warning: %s\n", w)
 	}
 	return exit
+}
+
+// showDiscarded tells what was taken down because the check failed, and what was not.
+func showDiscarded(d *deploy.Discarded, p process) {
+	if d == nil {
+		return
+	}
+	fmt.Fprintf(p.stderr, "discarded for %s: %s\n", d.By, stringOr(strings.Join(d.Deleted, ", "), "nothing yet"))
+	for _, why := range d.NotUndone {
+		fmt.Fprintf(p.stderr, "  stays: %s\n", printable(why))
+	}
+	if d.Earlier != "" {
+		fmt.Fprintf(p.stderr, "  what it served before went with it: %s\n", d.Earlier)
+	}
 }
 
 func printJSON(p process, v any) error {

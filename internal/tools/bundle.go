@@ -124,7 +124,7 @@ func rank(d diagnosticRow) int {
 
 // texts cuts each of a list of sentences to size.
 func texts(in []string) []string {
-	var out []string
+	out := []string{} // null is no list to clients that check
 	for _, s := range in {
 		out = append(out, foreign(s))
 	}

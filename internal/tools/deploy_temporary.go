@@ -17,6 +17,7 @@ type deployInput struct {
 	RunID     string     `json:"run_id,omitempty" desc:"Your run; each has its own session"`
 	JobID     string     `json:"job_id,omitempty"`
 	Expect    *expectArg `json:"expect,omitempty" desc:"What the live Worker must answer"`
+	Discard   bool       `json:"discard_on_failed_check,omitempty" desc:"Take it down if the check fails"`
 	Detail    bool       `json:"detail,omitempty" desc:"Add stage times"`
 }
 
@@ -28,7 +29,7 @@ type expectArg struct {
 
 type deployOutput struct {
 	Phase        string        `json:"phase" enum:"live,expiring,expired,closed"`
-	Serving      string        `json:"serving" enum:"yes,not_yet"`
+	Serving      string        `json:"serving" enum:"yes,not_yet,deleted"`
 	Changed      bool          `json:"changed"`
 	URL          string        `json:"url"`
 	Worker       string        `json:"worker"`
@@ -41,6 +42,7 @@ type deployOutput struct {
 	MinutesLeft  int           `json:"minutes_left"`
 	Check        *checkRow     `json:"check,omitempty"`
 	Resources    []resourceRow `json:"resources,omitempty" schema:"loose"`
+	Discarded    *discardedRow `json:"discarded,omitempty" schema:"loose"`
 	Warnings     []string      `json:"warnings,omitempty"`
 	LeftOut      leftOut       `json:"left_out,omitempty"`
 	Next         nextRow       `json:"next"`
@@ -75,6 +77,14 @@ type resourceRow struct {
 	Name    string   `json:"name"`
 	State   string   `json:"state" enum:"made,kept,failed"`
 	Applied []string `json:"applied,omitempty" desc:"Migrations applied now"`
+}
+
+// discardedRow is what was taken down because the check failed.
+type discardedRow struct {
+	By              string   `json:"by"`
+	Deleted         []string `json:"deleted"`
+	NotUndone       []string `json:"not_undone,omitempty"`
+	EarlierBundleID string   `json:"earlier_bundle_id,omitempty"`
 }
 
 type stageRow struct {
@@ -118,7 +128,7 @@ func (in *deployInput) request(c *call) (deploy.DeployRequest, error) {
 	run, job := c.about(in.SessionID, in.RunID, in.JobID)
 	req := deploy.DeployRequest{
 		BundleID: in.BundleID, SessionID: in.SessionID, Fresh: in.Fresh, RunID: run, JobID: job,
-		Progress: c.reached, Claimed: claims(in.RunID, in.JobID),
+		Progress: c.reached, Claimed: claims(in.RunID, in.JobID), DiscardOnFailedCheck: in.Discard,
 	}
 	if given := in.given(); in.BundleID != "" && len(given) > 0 {
 		if in.ProjectDir != "" || len(in.Files) > 0 {
@@ -149,6 +159,9 @@ func newDeployOutput(r *deploy.DeployResult, detail bool) *deployOutput {
 	}
 	for _, x := range r.Resources {
 		out.Resources = append(out.Resources, resourceRow{x.Type, x.Binding, x.Name, x.State, texts(x.Applied)})
+	}
+	if x := r.Discarded; x != nil {
+		out.Discarded = &discardedRow{x.By, texts(x.Deleted), texts(x.NotUndone), x.Earlier}
 	}
 	if detail {
 		for _, s := range r.Stages {
@@ -181,8 +194,16 @@ func (o *deployOutput) shrink() bool {
 	if c := o.Check; c != nil && halveLongest(&c.BodyExcerpt, &c.Error, &c.At, &c.Path) {
 		return true
 	}
-	for i := range o.Warnings {
-		if halve(&o.Warnings[i]) {
+	if d := o.Discarded; d != nil && (dropRow(&d.NotUndone, &o.LeftOut, "not_undone", 1) || dropRow(&d.Deleted, &o.LeftOut, "deleted", 5) || halveAny(d.NotUndone)) {
+		return true
+	}
+	return halveAny(o.Warnings)
+}
+
+// halveAny halves the first of them that is still long.
+func halveAny(texts []string) bool {
+	for i := range texts {
+		if halve(&texts[i]) {
 			return true
 		}
 	}

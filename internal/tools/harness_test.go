@@ -32,6 +32,8 @@ type fakeService struct {
 	deploy  func(context.Context, deploy.DeployRequest) (*deploy.DeployResult, error)
 	status  func(context.Context, deploy.StatusRequest) (*deploy.StatusResult, error)
 	claim   func(context.Context, deploy.ClaimRequest) (*deploy.ClaimResult, error)
+	// down, where set, answers for Teardown.
+	down    func(deploy.TeardownRequest) (*deploy.TeardownResult, error)
 	redact  *deploy.Redactor
 	mu      sync.Mutex
 	callers []deploy.Caller
@@ -79,6 +81,9 @@ func (f *fakeService) RequestClaim(ctx context.Context, c deploy.Caller, req dep
 // Teardown takes down what it is told of, and says what it can't.
 func (f *fakeService) Teardown(_ context.Context, c deploy.Caller, req deploy.TeardownRequest) (*deploy.TeardownResult, error) {
 	f.saw(c)
+	if f.down != nil {
+		return f.down(req)
+	}
 	if req.DeploymentID == "d_none" {
 		return nil, deploy.Errorf(deploy.CodeSessionNotFound, "Call status.", "there is no deployment d_none")
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -95,6 +96,14 @@ func results() map[string][]func(*fakeService) {
 		"deploy_temporary": {
 			dep(func(*deploy.DeployResult) {}),
 			dep(func(r *deploy.DeployResult) { r.Check, r.Warnings, r.Stages = nil, nil, nil; r.Next.Args = nil }),
+			dep(func(r *deploy.DeployResult) { // taken down, as much as can be said of that
+				r.Serving, r.URL, r.Discarded = deploy.ServingDeleted, "", &deploy.Discarded{By: "the call"}
+				for i := range 30 {
+					r.Discarded.Deleted = append(r.Discarded.Deleted, fmt.Sprint("kv_namespace cache-", i))
+					r.Discarded.NotUndone = append(r.Discarded.NotUndone, strings.Repeat("no answer ", 50))
+				}
+			}),
+			dep(func(r *deploy.DeployResult) { r.Discarded = &deploy.Discarded{By: "the call"} }),
 			dep(func(r *deploy.DeployResult) { // a Worker that writes as much as it can, in wide characters
 				r.Check.BodyExcerpt = strings.Repeat("界", 5000)
 				r.Check.Error = strings.Repeat("🙈", 5000)
@@ -133,6 +142,14 @@ func results() map[string][]func(*fakeService) {
 				}
 			},
 		},
+		"teardown": {
+			func(*fakeService) {},
+			func(s *fakeService) { // again: there is nothing left
+				s.down = func(deploy.TeardownRequest) (*deploy.TeardownResult, error) {
+					return &deploy.TeardownResult{SessionID: "s_ab3kq7mz2xw5yt4rn6pv8cj9dh", Deleted: []string{}, Closed: true, Next: deploy.NextStep{Do: "It is taken down."}}, nil
+				}
+			},
+		},
 	}
 }
 
@@ -144,6 +161,7 @@ func TestResults(t *testing.T) {
 		"deploy_temporary": {`{"project_dir":"."}`, `{"project_dir":".","detail":true}`},
 		"status":           {`{}`, `{"detail":true}`},
 		"request_claim":    {`{}`},
+		"teardown":         {`{}`},
 	}
 	for name, kinds := range results() {
 		for i, kind := range kinds {
@@ -169,12 +187,41 @@ func TestResults(t *testing.T) {
 					if name == "status" && strings.Contains(arg, "detail") {
 						limit = 2400
 					}
+					if strings.Contains(text(t, res), "null") {
+						t.Errorf("a list that is null is none to clients that check: %s", text(t, res))
+					}
 					if n := tools.EstimateTokens(text(t, res)); n > limit {
 						t.Errorf("about %d tokens, want at most %d:\n%s", n, limit, text(t, res))
 					}
 				})
 			}
 		}
+	}
+}
+
+// TestDiscardArgument: the argument arrives, and what was taken down is told.
+func TestDiscardArgument(t *testing.T) {
+	svc := newFake()
+	asked := []bool{}
+	svc.deploy = func(_ context.Context, req deploy.DeployRequest) (*deploy.DeployResult, error) {
+		asked = append(asked, req.DiscardOnFailedCheck)
+		r := sampleDeploy()
+		r.Serving, r.URL = deploy.ServingDeleted, ""
+		r.Discarded = &deploy.Discarded{By: "the call", Deleted: []string{"worker hello"}, NotUndone: []string{"d1 hello-db: \u202eno answer"}, Earlier: "b_0"}
+		return r, nil
+	}
+	c := localClient(t, newServer(t, svc, nil))
+	got := success(t, callTool(t, c, "deploy_temporary", `{"project_dir":".","discard_on_failed_check":true}`))
+	want := map[string]any{"by": "the call", "deleted": []any{"worker hello"}, "not_undone": []any{"d1 hello-db: no answer"}, "earlier_bundle_id": "b_0"}
+	if diff := cmp.Diff(want, got["discarded"]); diff != "" || got["serving"] != "deleted" || got["url"] != "" {
+		t.Errorf("%v\n%s", got, diff)
+	}
+	success(t, callTool(t, c, "deploy_temporary", `{"project_dir":"."}`))
+	if !slices.Equal(asked, []bool{true, false}) {
+		t.Errorf("%v", asked)
+	}
+	if e := failure(t, callTool(t, c, "deploy_temporary", `{"project_dir":".","discard_on_failed_check":"yes"}`)); e.Error.Code != "invalid_argument" {
+		t.Errorf("%+v", e)
 	}
 }
 
