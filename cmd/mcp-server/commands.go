@@ -41,7 +41,7 @@ func (stdioCmd) Run(ctx context.Context, o *options, p process) error {
 		return errors.Join(err, h.close())
 	}
 	h.sweeps(ctx)
-	return errors.Join(tools.ServeStdio(ctx, srv, p.stdin, p.stdout, h.log), h.close())
+	return errors.Join(tools.ServeStdio(ctx, srv, p.stdin, h.redactor.Writer(p.stdout), h.log), h.close())
 }
 
 // deployCmd does for a script what the tool deploy_temporary does for an agent.

@@ -15,6 +15,7 @@ func (s *Service) Deploy(ctx context.Context, c Caller, req DeployRequest) (*Dep
 		return nil, err
 	}
 	if req.IdempotencyKey != "" {
+		req.IdempotencyKey = s.cfg.Redactor.Redact(req.IdempotencyKey) // it is kept
 		return s.deployKeyed(ctx, c, req)
 	}
 	return s.deploy(ctx, c, req, nil)

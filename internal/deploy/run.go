@@ -55,6 +55,7 @@ const maxAttempts = 3
 // deploy is the road of a deployment.
 func (s *Service) deploy(ctx context.Context, c Caller, req DeployRequest, call *keyedCall) (*DeployResult, error) {
 	r := &run{s: s, c: c, req: req, call: call}
+	r.tame()
 	if err := r.named(ctx); err != nil {
 		return nil, r.heldBack(ctx, err)
 	}
@@ -186,6 +187,19 @@ func (r *run) claimedLabels() map[string]string {
 // caller did not insist on it.
 func (r *run) startsOver(err error) bool {
 	return IsCode(err, CodeSessionExpired) && r.req.SessionID == "" && !r.isNew
+}
+
+// tame strips secrets from what the caller says of itself, before it is kept.
+func (r *run) tame() {
+	clean := r.s.cfg.Redactor.Redact
+	r.c.Client, r.req.RunID, r.req.JobID = clean(r.c.Client), clean(r.req.RunID), clean(r.req.JobID)
+	if r.req.Claimed != nil {
+		told := map[string]string{}
+		for k, v := range r.req.Claimed {
+			told[clean(k)] = clean(v)
+		}
+		r.req.Claimed = told
+	}
 }
 
 // named tells a wrong handle before any work is done.

@@ -242,9 +242,9 @@ func (c *Console) record(w http.ResponseWriter, r *http.Request) {
 		c.problem(w, r, http.StatusNotFound, "Nothing here", "This server keeps no record.")
 		return
 	}
-	q := r.URL.Query()
+	q := func(name string) string { return c.cfg.Redactor.Redact(r.URL.Query().Get(name)) } // the form shows it again
 	f := RecordFilter{
-		Principal: q.Get("principal"), Session: q.Get("session"), Act: q.Get("act"), Outcome: q.Get("outcome"), Worker: q.Get("worker"), Digest: q.Get("digest"),
+		Principal: q("principal"), Session: q("session"), Act: q("act"), Outcome: q("outcome"), Worker: q("worker"), Digest: q("digest"),
 		Limit: maxShown,
 	}
 	all, err := c.records.Records(r.Context(), f)

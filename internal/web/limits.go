@@ -214,6 +214,9 @@ func (c *boundedConn) Close() error {
 // patientWriter gives each piece of an answer its own time to be taken, so that a stream
 // may last and a client that reads nothing may not.
 type patientWriter struct {
+	// redact strips secrets from each piece; nil: what is written has been looked at. What
+	// agents are answered is written message by message, so that no secret is cut in two.
+	redact func([]byte) []byte
 	http.ResponseWriter
 	rc     *http.ResponseController
 	status int
@@ -245,7 +248,13 @@ func (p *patientWriter) Write(b []byte) (int, error) {
 	if p.status == 0 {
 		p.WriteHeader(http.StatusOK)
 	}
-	return p.ResponseWriter.Write(b)
+	if p.redact == nil {
+		return p.ResponseWriter.Write(b)
+	}
+	if _, err := p.ResponseWriter.Write(p.redact(b)); err != nil {
+		return 0, err
+	}
+	return len(b), nil
 }
 
 // Flush sends what was written.

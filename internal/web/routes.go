@@ -79,6 +79,7 @@ func (e *Endpoint) apart(agents http.Handler) http.Handler {
 func (e *Endpoint) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		out := newPatientWriter(w)
+		out.redact = e.cfg.Redactor.RedactBytes
 		defer func() {
 			if v := recover(); v != nil {
 				e.cfg.Logger.Error().Str("panic", e.cfg.Redactor.Redact(fmt.Sprint(v))).Str("stack", e.cfg.Redactor.Redact(string(debug.Stack()))).Msg("a request failed")
