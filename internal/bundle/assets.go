@@ -182,7 +182,7 @@ func (j *job) takeAssets(dir string, a *deploy.Assets, guessed bool) error {
 		}
 	}
 	if d := j.f.dir(dir); d.entries["_worker.js"] != kindNone && !hasIgnore {
-		return deploy.Errorf(deploy.CodeConfigInvalid, "Name _worker.js as main and leave it out of the static files by a line in "+path.Join(j.f.show(dir), ".assetsignore")+".",
+		return deploy.Errorf(deploy.CodeConfigInvalid, "Name _worker.js as main and leave it out of the static files by a line in the .assetsignore of their folder.",
 			"the static files contain a _worker.js, whose code would be public")
 	}
 	err := j.walk(dir, func(name string) error {

@@ -251,7 +251,7 @@ func (p *preparing) migrationFailed(d deploy.Database, m deploy.Migration, appli
 		words = ", as its last statement does not end with a semicolon"
 	}
 	return deploy.Errorf(deploy.CodeMigrationFailed,
-		"Correct "+m.File+" and deploy again: it was rolled back as a whole, and the migrations after it have not run. The Worker that was live before still is.",
+		"Correct the file that the message names and deploy again: it was rolled back as a whole, and the migrations after it have not run. The Worker that was live before still is.",
 		"the migration %s of the database %s failed%s (%s): %s", where, nonEmpty(d.Name, d.Binding), words, before, e.Message)
 }
 

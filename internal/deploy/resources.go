@@ -186,7 +186,7 @@ func standsAlone(a *Artifact) error {
 			other, _ = b["script_name"].(string)
 		}
 		if other != "" && other != a.Name {
-			return Errorf(CodeConfigInvalid, "Deploy the Worker "+other+" first, then this one with the session_id of that result. Nothing was spent.",
+			return Errorf(CodeConfigInvalid, "Deploy that Worker first, then this one with the session_id of that result. Nothing was spent.",
 				"the binding %s is to the Worker %s, which a new account does not have", b.Name(), other)
 		}
 	}

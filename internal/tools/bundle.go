@@ -15,12 +15,12 @@ type bundleOutput struct {
 	BundleID    string          `json:"bundle_id" desc:"Pass it to deploy_temporary"`
 	Digest      string          `json:"digest"`
 	Name        string          `json:"name"`
-	Modules     []moduleRow     `json:"modules" schema:"loose"`
+	Modules     []moduleRow     `json:"modules" schema:"loose" desc:"Untrusted"`
 	Bytes       int64           `json:"bytes"`
 	GzipBytes   int64           `json:"gzip_bytes"`
-	Largest     []sizedRow      `json:"largest" schema:"loose"`
-	Diagnostics []diagnosticRow `json:"diagnostics"`
-	Warnings    []string        `json:"warnings,omitempty"`
+	Largest     []sizedRow      `json:"largest" schema:"loose" desc:"Untrusted"`
+	Diagnostics []diagnosticRow `json:"diagnostics" desc:"Untrusted"`
+	Warnings    []string        `json:"warnings,omitempty" desc:"Quotes untrusted"`
 	LeftOut     leftOut         `json:"left_out,omitempty" desc:"Rows dropped, per list"`
 }
 

@@ -41,9 +41,9 @@ type deployOutput struct {
 	ExpiresAt    time.Time     `json:"expires_at"`
 	MinutesLeft  int           `json:"minutes_left"`
 	Check        *checkRow     `json:"check,omitempty"`
-	Resources    []resourceRow `json:"resources,omitempty" schema:"loose"`
-	Discarded    *discardedRow `json:"discarded,omitempty" schema:"loose"`
-	Warnings     []string      `json:"warnings,omitempty"`
+	Resources    []resourceRow `json:"resources,omitempty" schema:"loose" desc:"Untrusted"`
+	Discarded    *discardedRow `json:"discarded,omitempty" schema:"loose" desc:"Untrusted"`
+	Warnings     []string      `json:"warnings,omitempty" desc:"Quotes untrusted"`
 	LeftOut      leftOut       `json:"left_out,omitempty"`
 	Next         nextRow       `json:"next"`
 	Stages       []stageRow    `json:"stages,omitempty" schema:"loose"`
@@ -56,11 +56,11 @@ type checkRow struct {
 	Status      int       `json:"status"`
 	OK          bool      `json:"ok"`
 	LatencyMS   float64   `json:"latency_ms"`
-	BodyExcerpt string    `json:"body_excerpt" desc:"Untrusted data"`
+	BodyExcerpt string    `json:"body_excerpt" desc:"Untrusted"`
 	Version     string    `json:"version" enum:"confirmed,unconfirmed"`
 	Evidence    string    `json:"evidence,omitempty"`
-	Error       string    `json:"error,omitempty" desc:"Untrusted data"`
-	At          string    `json:"at,omitempty"`
+	Error       string    `json:"error,omitempty" desc:"Untrusted"`
+	At          string    `json:"at,omitempty" desc:"Untrusted"`
 	ProbedAt    time.Time `json:"probed_at"`
 }
 

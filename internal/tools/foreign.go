@@ -14,8 +14,11 @@ const maxForeign = 400
 // the characters that a person who reads along would not see but a model would (escape
 // sequences, direction marks, Unicode tags). What it says stays data: the tools'
 // descriptions and the fields' names say whose words these are.
-func foreign(s string) string {
-	s = strings.Map(func(r rune) rune {
+func foreign(s string) string { return clip(tame(s), maxForeign) }
+
+// tame takes out what only a model would see.
+func tame(s string) string {
+	return strings.Map(func(r rune) rune {
 		switch {
 		case r == '\n' || r == '\t' || r == '\u200d': // the last one joins emoji
 			return r
@@ -24,7 +27,6 @@ func foreign(s string) string {
 		}
 		return r
 	}, strings.ToValidUTF8(s, "\uFFFD"))
-	return clip(s, maxForeign)
 }
 
 // clip cuts s to n runes and shows that it did.

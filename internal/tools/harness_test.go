@@ -28,10 +28,10 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // fakeService answers what a test tells it to, and remembers what it was asked.
 type fakeService struct {
-	bundle  func(context.Context, deploy.Source) (*deploy.BundleResult, error)
-	deploy  func(context.Context, deploy.DeployRequest) (*deploy.DeployResult, error)
-	status  func(context.Context, deploy.StatusRequest) (*deploy.StatusResult, error)
-	claim   func(context.Context, deploy.ClaimRequest) (*deploy.ClaimResult, error)
+	bundle func(context.Context, deploy.Source) (*deploy.BundleResult, error)
+	deploy func(context.Context, deploy.DeployRequest) (*deploy.DeployResult, error)
+	status func(context.Context, deploy.StatusRequest) (*deploy.StatusResult, error)
+	claim  func(context.Context, deploy.ClaimRequest) (*deploy.ClaimResult, error)
 	// down, where set, answers for Teardown.
 	down    func(deploy.TeardownRequest) (*deploy.TeardownResult, error)
 	redact  *deploy.Redactor
@@ -256,6 +256,7 @@ type errorShape struct {
 	Error struct {
 		Code              string           `json:"code"`
 		Message           string           `json:"message"`
+		Untrusted         string           `json:"untrusted"`
 		Next              string           `json:"next"`
 		RetryAfterSeconds *int             `json:"retry_after_seconds"`
 		Diagnostics       []map[string]any `json:"diagnostics"`

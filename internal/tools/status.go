@@ -33,7 +33,7 @@ type sessionRow struct {
 	Custody         string          `json:"custody,omitempty" schema:"loose"`
 	Deployments     []deploymentRow `json:"deployments"`
 	RetiredAccounts int             `json:"retired_accounts,omitempty"`
-	Steps           []stepRow       `json:"steps,omitempty" schema:"loose"`
+	Steps           []stepRow       `json:"steps,omitempty" schema:"loose" desc:"Untrusted"`
 	Warnings        []string        `json:"warnings,omitempty" schema:"loose"`
 	Next            *nextRow        `json:"next,omitempty" schema:"loose"`
 }

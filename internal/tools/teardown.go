@@ -14,10 +14,10 @@ type teardownInput struct {
 
 type teardownOutput struct {
 	SessionID string   `json:"session_id"`
-	Deleted   []string `json:"deleted"`
-	NotUndone []string `json:"not_undone,omitempty" desc:"What stays, and why"`
+	Deleted   []string `json:"deleted" desc:"Untrusted"`
+	NotUndone []string `json:"not_undone,omitempty" desc:"What stays, and why; untrusted"`
 	Closed    bool     `json:"closed" desc:"The account's token is gone; the session takes no more"`
-	Warnings  []string `json:"warnings,omitempty"`
+	Warnings  []string `json:"warnings,omitempty" desc:"Quotes untrusted"`
 	LeftOut   leftOut  `json:"left_out,omitempty"`
 	Next      nextRow  `json:"next" schema:"loose"`
 }
