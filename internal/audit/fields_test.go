@@ -18,7 +18,8 @@ func TestEveryMemberIsDocumented(t *testing.T) {
 	b, err := json.Marshal(deploy.Event{
 		ActID: "x", Phase: "x", At: time.Now(), Act: "x", Principal: "x", Labels: some, ClaimedLabels: some, Client: "x", Door: "x", TraceID: "x", Target: "x",
 		SessionID: "x", AccountID: "x", AccountName: "x", Worker: "x", URL: "x", BundleID: "x", Digest: "x", DeploymentID: "x", VersionID: "x", ClaimID: "x",
-		Verdict: "x", Rules: []deploy.Reason{{Rule: "x", Verdict: "x", Message: "x", Next: "x"}},
+		Verdict: "x", Rules: []deploy.Reason{{Rule: "x", Verdict: "x", Message: "x", Next: "x", Require: []string{"x"}}},
+		SessionPrincipal: "x", SessionLabels: some,
 		Findings: []deploy.Finding{{Kind: "x", File: "x", Line: 1, Sample: "x", Fingerprint: "x"}},
 		Outcome:  "x", Detail: "x", Data: some, ExpiresAt: time.Now(), DurationMS: 1,
 	})

@@ -93,7 +93,7 @@ func findUp(f *files, name string) string {
 }
 
 func configError(file, what string) *deploy.Error {
-	return deploy.Errorf(deploy.CodeConfigInvalid, "Correct the file that the message names and call again.", "%s: %s", file, what)
+	return deploy.Errorf(deploy.CodeConfigInvalid, "Correct "+path.Base(file)+" and call again.", "%s: %s", file, what)
 }
 
 // parseSettings reads one of the three formats. The error tells line and column.
