@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // runbook are the commands of docs/runbook.md, in their order.
@@ -40,12 +41,18 @@ func TestRunbook(t *testing.T) {
 	a := w.agent(w.serverArgs("--label", "run_id=r-4711"))
 	d := a.deploy(map[string]any{"files": says("bad"), "name": "bad"})
 	first := w.records("--session", d.SessionID)[0]
+	bearer, earlier, kept := w.token("bot", "--label", "job_id=7"), w.copyOfState(), filepath.Join(w.home, "server.log")
+	office := w.serveHTTP("--accept-terms")
+	if code, _ := office.ask(t, "/mcp", bearer); code == http.StatusUnauthorized {
+		t.Error("the token is good for nothing before it is revoked")
+	}
 	fill := map[string]string{
+		"$TOKEN": "bot", "$SERVER_LOG": kept,
 		"$URL": d.URL, "$LABEL": "run_id=r-4711", "$PRINCIPAL": first.Principal, "$DIGEST": first.Digest, "$SESSION": d.SessionID,
 		"$POLICY": filepath.Join(w.write("p.jsonc", classes), "p.jsonc"),
 	}
 	steps := runbook(t)
-	if len(steps) < 18 {
+	if len(steps) < 22 {
 		t.Fatalf("%d commands in the runbook", len(steps))
 	}
 	for _, step := range steps {
@@ -59,6 +66,9 @@ func TestRunbook(t *testing.T) {
 					t.Fatalf("%s: nothing to fill in for %s", step, x)
 				}
 			}
+		}
+		if slices.Contains(args, kept) {
+			a.keepLog(kept)
 		}
 		out := w.operate(0, args[1:]...)
 		switch args[1] + " " + args[2%len(args)] {
@@ -84,6 +94,19 @@ func TestRunbook(t *testing.T) {
 			if !strings.Contains(out, "deleted worker bad") {
 				t.Errorf("%s: %s", step, out)
 			}
+		case "tokens revoke":
+			if code, _ := office.ask(t, "/mcp", bearer); code != http.StatusUnauthorized {
+				t.Errorf("after %s: %d", step, code)
+			}
+		case "tokens list":
+			if !strings.Contains(out, "  bot  ") {
+				t.Errorf("%s: %s", step, out)
+			}
+		case "audit verify":
+			if !strings.Contains(out, "The record is whole") || slices.Contains(args, kept) == strings.Contains(out, " 0 from outside") {
+				t.Errorf("%s: %s", step, out)
+			}
+			w.verifyTruncated(earlier, kept)
 		case "audit key":
 			fill["$KEY"] = strings.TrimSpace(out)
 		case "audit export":
@@ -101,6 +124,57 @@ func TestRunbook(t *testing.T) {
 	}
 	if !slices.Contains(tags, "run_id=r-4711") || !slices.ContainsFunc(tags, func(x string) bool { return strings.HasPrefix(x, "session=s_") }) {
 		t.Errorf("the Worker's tags: %q", tags)
+	}
+}
+
+// copyOfState is the state folder as it is now: later, a store whose end was cut off
+// together with its checkpoints.
+func (w *world) copyOfState() string {
+	w.t.Helper()
+	dir := filepath.Join(w.t.TempDir(), "state")
+	if err := os.CopyFS(dir, os.DirFS(filepath.Join(w.home, "state"))); err != nil {
+		w.t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, f := range files {
+		if info, err := os.Stat(f); err == nil && info.Mode().IsRegular() { // keys that others can read are refused
+			if err := os.Chmod(f, 0o600); err != nil {
+				w.t.Fatal(err)
+			}
+		}
+	}
+	return dir
+}
+
+// keepLog keeps the server's log, as its operator does, once the checkpoint of what it
+// recorded last has come.
+func (a *agent) keepLog(path string) {
+	a.t.Helper()
+	for until := time.Now().Add(time.Minute); strings.Count(a.stderr.String(), `"checkpoint"`) < 5; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(until) {
+			a.t.Fatalf("no checkpoint in the log: %s", a.stderr.String())
+		}
+	}
+	if err := os.WriteFile(path, []byte(a.stderr.String()), 0o600); err != nil {
+		a.t.Fatal(err)
+	}
+}
+
+// verifyTruncated wants a store that was cut off to be whole in itself, and not against
+// the kept log, where there is one already.
+func (w *world) verifyTruncated(state, kept string) {
+	w.t.Helper()
+	if out, errs, code := w.run(w.home, "audit", "verify", "--state-dir", state); code != 0 {
+		w.t.Errorf("in itself: %d %s %s", code, out, errs)
+	}
+	if _, err := os.Stat(kept); err != nil {
+		return
+	}
+	if out, errs, code := w.run(w.home, "audit", "verify", "--checkpoint", kept, "--state-dir", state); code != 1 || !strings.Contains(out, "truncated") || !strings.Contains(out, "NOT WHOLE") {
+		w.t.Errorf("against the kept log: %d %s %s", code, out, errs)
 	}
 }
 
