@@ -28,6 +28,8 @@ func (w *world) operate(code int, args ...string) string {
 type recorded struct {
 	Phase, Act, Principal, Verdict, Outcome, Worker, Digest, Detail string
 	SessionID                                                       string            `json:"session_id"`
+	SessionPrincipal                                                string            `json:"session_principal"`
+	SessionLabels                                                   map[string]string `json:"session_labels"`
 	ClaimedLabels                                                   map[string]string `json:"claimed_labels"`
 	Labels, Data                                                    map[string]string
 	Rules                                                           []struct{ Rule string }
@@ -124,11 +126,17 @@ func TestASecretInTheCode(t *testing.T) {
 // command returns, and nothing new is put up while it is frozen.
 func TestStop(t *testing.T) {
 	w := kindWorld(t)
+	// Whatever the policy says of teardowns, an operator's stop is not asked of it.
+	never := filepath.Join(w.write("p.jsonc", `{"rules": [{"name": "never", "act": "teardown", "when": "true", "verdict": "deny", "message": "Never.", "next": "Leave it."}]}`), "p.jsonc")
 	a := w.agent(w.serverArgs("--label", "run_id=bad"))
 	b := w.agent(w.serverArgs("--label", "run_id=good"))
 	bad := a.deploy(map[string]any{"files": says("bad"), "name": "bad"})
 	good := b.deploy(map[string]any{"files": says("good"), "name": "good"})
-	if out := w.operate(0, "revoke", "--label", "run_id=bad", "--reason", "an incident", "--yes", "--json"); !strings.Contains(out, bad.SessionID) || strings.Contains(out, good.SessionID) {
+	held := w.agent(w.serverArgs("--label", "run_id=bad", "--policy", never))
+	if out := held.call("teardown", map[string]any{"session_id": bad.SessionID}); out.Error.Code != "policy_denied" || !strings.Contains(out.Error.Message, "never") {
+		t.Errorf("an agent's teardown: %s", out.Text)
+	}
+	if out := w.operate(0, "revoke", "--label", "run_id=bad", "--reason", "an incident", "--yes", "--json", "--policy", never); !strings.Contains(out, bad.SessionID) || strings.Contains(out, good.SessionID) {
 		t.Errorf("%s", out)
 	}
 	if code, body := w.get(bad.URL); code == 200 {
@@ -165,8 +173,15 @@ func TestStop(t *testing.T) {
 	if code, _ := w.get(again.URL); code == 200 {
 		t.Error("after the tool it still serves")
 	}
-	if got := story(w.records("--act", "teardown", "--session", bad.SessionID)); len(got) < 2 || !slices.Equal(got[:2], []string{"teardown allow", "teardown ok"}) {
-		t.Errorf("%v", got)
+	stops := w.records("--act", "teardown", "--labelled", "run_id=bad")
+	if got := story(stops); len(got) < 6 || !slices.Equal(got[:6], []string{"teardown deny", "teardown policy_denied", "teardown allow", "teardown ok", "teardown allow", "teardown ok"}) {
+		t.Fatalf("%v", got)
+	}
+	if s := stops[2]; !strings.HasPrefix(s.Principal, "operator") || len(s.Labels) != 0 || s.SessionPrincipal != "local" || s.SessionLabels["run_id"] != "bad" || s.Rules[0].Rule != "emergency-stop" {
+		t.Errorf("who did it to whom: %+v", s)
+	}
+	if got := w.records("--act", "teardown", "--principal", stops[2].Principal); len(got) < 4 {
+		t.Errorf("%d records of the operator", len(got))
 	}
 	if got := w.records("--act", "freeze"); len(got) != 2 {
 		t.Errorf("%d records of the freeze", len(got))
