@@ -482,8 +482,13 @@ func (l *leakWatch) attended() {
 	}
 	h := &human{t: l.t, client: &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
 	for _, step := range []struct{ method, path, decision string }{
-		{http.MethodGet, "", ""}, {http.MethodPost, "", spy}, {http.MethodGet, "/" + url.PathEscape(spy), ""}, {http.MethodGet, "/go", ""},
-		{http.MethodPost, "", "refuse"}, {http.MethodGet, "", ""}, {http.MethodGet, "/go", ""},
+		{http.MethodGet, "", ""},
+		{http.MethodPost, "", spy},
+		{http.MethodGet, "/" + url.PathEscape(spy), ""},
+		{http.MethodGet, "/go", ""},
+		{http.MethodPost, "", "refuse"},
+		{http.MethodGet, "", ""},
+		{http.MethodGet, "/go", ""},
 	} {
 		h.do(step.method, page+step.path, url.Values{"decision": {step.decision}, "x": {spy}})
 		l.out.say("attended page", h.page)
@@ -499,10 +504,27 @@ func (l *leakWatch) attended() {
 func (l *leakWatch) commands() {
 	l.t.Helper()
 	for _, args := range [][]string{
-		{"audit", "list"}, {"audit", "list", "--json"}, {"audit", "export"}, {"audit", "verify"}, {"audit", "prove", "0"}, {"sessions", "list"}, {"sessions", "list", "--json"},
-		{"sessions", "show", l.live.SessionID}, {"sessions", "show", l.live.SessionID, "--json"}, {"approvals"}, {"approvals", "--json"}, {"status"}, {"status", "--json"},
-		{"status", "--session", l.spy}, {"sessions", "show", l.spy}, {"audit", "list", "--url", l.spy}, {"revoke", "--session", l.spy, "--yes"}, {"revoke", "--all", "--reason", l.alive, "--yes", "--json"},
-		{"policy", "show-default"}, {"doctor"}, {"version"},
+		{"audit", "list"},
+		{"audit", "list", "--json"},
+		{"audit", "export"},
+		{"audit", "verify"},
+		{"audit", "prove", "0"},
+		{"sessions", "list"},
+		{"sessions", "list", "--json"},
+		{"sessions", "show", l.live.SessionID},
+		{"sessions", "show", l.live.SessionID, "--json"},
+		{"approvals"},
+		{"approvals", "--json"},
+		{"status"},
+		{"status", "--json"},
+		{"status", "--session", l.spy},
+		{"sessions", "show", l.spy},
+		{"audit", "list", "--url", l.spy},
+		{"revoke", "--session", l.spy, "--yes"},
+		{"revoke", "--all", "--reason", l.alive, "--yes", "--json"},
+		{"policy", "show-default"},
+		{"doctor"},
+		{"version"},
 	} {
 		all := append(slices.Clone(args), l.w.serverArgs()[1:]...)
 		if args[0] == "policy" || args[0] == "version" {
