@@ -50,20 +50,21 @@ func confirmed(yes bool, question string, p process) error {
 
 // revokeCmd takes down what is live.
 type revokeCmd struct {
-	Session   string `help:"This session." placeholder:"ID"`
-	Principal string `help:"Every session of this caller." placeholder:"NAME"`
-	Labelled  string `help:"Every session with this trusted label." placeholder:"K=V" aliases:"with-label"`
-	Worker    string `help:"Every session that deployed this Worker." placeholder:"NAME"`
-	Digest    string `help:"Every session that deployed this artifact." placeholder:"SHA256"`
-	URL       string `name:"url" help:"The session whose Worker answers there." placeholder:"URL"`
-	All       bool   `help:"Everything."`
-	Reason    string `help:"For the record." placeholder:"TEXT"`
-	Yes       bool   `help:"Don't ask."`
-	JSON      bool   `name:"json" help:"Print one JSON object."`
+	Session    string `help:"This session." placeholder:"ID"`
+	Deployment string `help:"The Worker of this deployment alone; its session goes on." placeholder:"ID"`
+	Principal  string `help:"Every session of this caller." placeholder:"NAME"`
+	Labelled   string `help:"Every session with this trusted label." placeholder:"K=V" aliases:"with-label"`
+	Worker     string `help:"Every session that deployed this Worker." placeholder:"NAME"`
+	Digest     string `help:"Every session that deployed this artifact." placeholder:"SHA256"`
+	URL        string `name:"url" help:"The session whose Worker answers there." placeholder:"URL"`
+	All        bool   `help:"Everything."`
+	Reason     string `help:"For the record." placeholder:"TEXT"`
+	Yes        bool   `help:"Don't ask."`
+	JSON       bool   `name:"json" help:"Print one JSON object."`
 }
 
 func (c *revokeCmd) filter() (deploy.SessionFilter, error) {
-	f := deploy.SessionFilter{ID: c.Session, Principal: c.Principal, Label: c.Labelled, Worker: c.Worker, Digest: c.Digest}
+	f := deploy.SessionFilter{ID: c.Session, Deployment: c.Deployment, Principal: c.Principal, Label: c.Labelled, Worker: c.Worker, Digest: c.Digest}
 	if c.Labelled != "" && !strings.Contains(c.Labelled, "=") {
 		return f, errors.New("--labelled is a label with its value: key=value")
 	}
@@ -75,7 +76,7 @@ func (c *revokeCmd) filter() (deploy.SessionFilter, error) {
 		f.Host, f.URL = u.Hostname(), u.Scheme+"://"+u.Host
 	}
 	if named := f != (deploy.SessionFilter{}); named == c.All {
-		return f, errors.New("say what goes: --session, --principal, --label, --worker, --digest or --url, or --all alone")
+		return f, errors.New("say what goes: --session, --deployment, --principal, --label, --worker, --digest or --url, or --all alone")
 	}
 	f.Live = c.All // what has nothing up needs no taking down
 	return f, nil
@@ -120,7 +121,11 @@ func (c *revokeCmd) revoke(ctx context.Context, h *house, f deploy.SessionFilter
 	if err != nil {
 		return err
 	}
-	if err := confirmed(c.Yes, fmt.Sprintf("%d sessions are taken down, with all that is live of them.", len(found)), p); err != nil {
+	question := fmt.Sprintf("%d sessions are taken down, with all that is live of them.", len(found))
+	if c.Deployment != "" {
+		question = fmt.Sprintf("The Worker of the deployment %s is taken down, in %d sessions.", c.Deployment, len(found))
+	}
+	if err := confirmed(c.Yes, question, p); err != nil {
 		return err
 	}
 	results, err := h.service.Revoke(ctx, operator(), f, c.Reason)
@@ -129,7 +134,7 @@ func (c *revokeCmd) revoke(ctx context.Context, h *house, f deploy.SessionFilter
 	}
 	standing := 0
 	for _, r := range results {
-		if r.Error != "" || r.Result != nil && !r.Result.Closed {
+		if c.stands(&r) {
 			standing++
 		}
 	}
@@ -142,6 +147,17 @@ func (c *revokeCmd) revoke(ctx context.Context, h *house, f deploy.SessionFilter
 		err = &exitError{code: exitNotServing, cause: fmt.Errorf("%d of %d sessions could not be taken down completely: run it again", standing, len(results))}
 	}
 	return err
+}
+
+// stands tells whether something is still up of what was to go.
+func (c *revokeCmd) stands(r *deploy.RevokeResult) bool {
+	switch {
+	case r.Error != "" || r.Result == nil:
+		return true
+	case c.Deployment != "": // its session stays open
+		return len(r.Result.NotUndone) > 0
+	}
+	return !r.Result.Closed
 }
 
 func showRevoked(results []deploy.RevokeResult, p process) error {

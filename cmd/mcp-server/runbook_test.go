@@ -40,6 +40,7 @@ func TestRunbook(t *testing.T) {
 	w := kindWorld(t)
 	a := w.agent(w.serverArgs("--label", "run_id=r-4711"))
 	d := a.deploy(map[string]any{"files": says("bad"), "name": "bad"})
+	other := a.deploy(map[string]any{"files": says("beside it"), "name": "beside"})
 	first := w.records("--session", d.SessionID)[0]
 	bearer, earlier, kept := w.token("bot", "--label", "job_id=7"), w.copyOfState(), filepath.Join(w.home, "server.log")
 	office := w.serveHTTP("--accept-terms")
@@ -47,12 +48,12 @@ func TestRunbook(t *testing.T) {
 		t.Error("the token is good for nothing before it is revoked")
 	}
 	fill := map[string]string{
-		"$TOKEN": "bot", "$SERVER_LOG": kept,
+		"$TOKEN": "bot", "$DEPLOYMENT": other.DeploymentID, "$SERVER_LOG": kept,
 		"$URL": d.URL, "$LABEL": "run_id=r-4711", "$PRINCIPAL": first.Principal, "$DIGEST": first.Digest, "$SESSION": d.SessionID,
 		"$POLICY": filepath.Join(w.write("p.jsonc", classes), "p.jsonc"),
 	}
 	steps := runbook(t)
-	if len(steps) < 22 {
+	if len(steps) < 23 {
 		t.Fatalf("%d commands in the runbook", len(steps))
 	}
 	for _, step := range steps {
@@ -86,6 +87,13 @@ func TestRunbook(t *testing.T) {
 			}
 			if code, _ := w.get(d.URL); code != 200 {
 				t.Errorf("a freeze took it down: %d", code)
+			}
+		case "revoke --deployment":
+			if code, _ := w.get(other.URL); code == 200 || !strings.Contains(out, "deleted worker beside") {
+				t.Errorf("after %s it answers %d: %s", step, code, out)
+			}
+			if code, _ := w.get(d.URL); code != 200 {
+				t.Errorf("after %s another Worker answers %d", step, code)
 			}
 		case "revoke --url":
 			if code, body := w.get(d.URL); code == 200 {
@@ -153,7 +161,7 @@ func (w *world) copyOfState() string {
 // recorded last has come.
 func (a *agent) keepLog(path string) {
 	a.t.Helper()
-	for until := time.Now().Add(time.Minute); strings.Count(a.stderr.String(), `"checkpoint"`) < 5; time.Sleep(50 * time.Millisecond) {
+	for until := time.Now().Add(time.Minute); strings.Count(a.stderr.String(), `"checkpoint"`) < 7; time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(until) {
 			a.t.Fatalf("no checkpoint in the log: %s", a.stderr.String())
 		}

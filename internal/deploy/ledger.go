@@ -134,6 +134,8 @@ type SessionFilter struct {
 	Label string
 	// Worker and Digest are of any of its deployments.
 	Worker, Digest string
+	// Deployment is one of its deployments, by ID.
+	Deployment string
 	// Host and URL are where any of its deployments answers: either of them fits.
 	Host, URL string
 	// Live leaves out sessions without an account in use.

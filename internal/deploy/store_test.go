@@ -462,12 +462,12 @@ func (m *memStore) SessionsWhere(ctx context.Context, f deploy.SessionFilter) ([
 	var out []deploy.Session
 	for _, s := range slices.Backward(m.sessions) {
 		has := func(d deploy.Deployment) bool {
-			return d.SessionID == s.ID && (f.Worker == "" || d.Worker == f.Worker) && (f.Digest == "" || d.Digest == f.Digest)
+			return d.SessionID == s.ID && (f.Worker == "" || d.Worker == f.Worker) && (f.Digest == "" || d.Digest == f.Digest) && (f.Deployment == "" || d.ID == f.Deployment)
 		}
 		live := func(a deploy.Account) bool { return a.SessionID == s.ID && a.State == deploy.AccountCurrent }
 		switch {
 		case f.ID != "" && s.ID != f.ID, f.Principal != "" && s.Principal != f.Principal, f.Label != "" && s.Labels[key] != value,
-			(f.Worker != "" || f.Digest != "") && !slices.ContainsFunc(m.deps, has), f.Live && !slices.ContainsFunc(m.accounts, live):
+			(f.Worker != "" || f.Digest != "" || f.Deployment != "") && !slices.ContainsFunc(m.deps, has), f.Live && !slices.ContainsFunc(m.accounts, live):
 			continue
 		}
 		out = append(out, s)

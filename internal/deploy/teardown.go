@@ -69,8 +69,8 @@ func emergencyStop() *Decision {
 }
 
 // Revoke takes down every session that the filter lets through, whoever's it is, for an
-// operator, whatever the policy says of teardowns. One that fails does not keep the
-// others up.
+// operator, whatever the policy says of teardowns; of a filter by deployment, that
+// deployment's Worker alone. One that fails does not keep the others up.
 func (s *Service) Revoke(ctx context.Context, operator Caller, f SessionFilter, reason string) ([]RevokeResult, error) {
 	if f.Limit == 0 {
 		f.Limit = maxOperated
@@ -82,7 +82,7 @@ func (s *Service) Revoke(ctx context.Context, operator Caller, f SessionFilter, 
 	out := make([]RevokeResult, 0, len(sessions))
 	for _, sess := range sessions {
 		r := RevokeResult{SessionID: sess.ID, Principal: sess.Principal}
-		if r.Result, err = s.teardown(ctx, operator, sess, TeardownRequest{SessionID: sess.ID, Reason: reason}, emergencyStop()); err != nil {
+		if r.Result, err = s.teardown(ctx, operator, sess, TeardownRequest{SessionID: sess.ID, DeploymentID: f.Deployment, Reason: reason}, emergencyStop()); err != nil {
 			e := AsError(err)
 			r.Error = string(e.Code) + ": " + e.Message
 		}

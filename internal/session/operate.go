@@ -28,6 +28,9 @@ func (s *Store) SessionsWhere(ctx context.Context, f deploy.SessionFilter) ([]de
 	if f.ID != "" {
 		and("sessions.id = ?", f.ID)
 	}
+	if f.Deployment != "" {
+		and("EXISTS (SELECT 1 FROM deployments AS d WHERE d.session_id = sessions.id AND d.id = ?)", f.Deployment)
+	}
 	if f.Host != "" || f.URL != "" {
 		and("EXISTS (SELECT 1 FROM deployments AS d WHERE d.session_id = sessions.id AND (d.host <> '' AND d.host = ? OR d.url <> '' AND d.url = ?))", f.Host, f.URL)
 	}

@@ -130,6 +130,9 @@ func TestOperatorsLook(t *testing.T) {
 			{deploy.SessionFilter{Worker: "w"}, "s_1 s_0"},
 			{deploy.SessionFilter{Digest: "d0"}, "s_1 s_0"},
 			{deploy.SessionFilter{Worker: "w", Digest: "d0"}, "s_0"},
+			{deploy.SessionFilter{Deployment: "3"}, "s_1"},
+			{deploy.SessionFilter{Deployment: "3", Principal: "me"}, ""},
+			{deploy.SessionFilter{Deployment: "9"}, ""},
 			{deploy.SessionFilter{Live: true}, "s_1"},
 			{deploy.SessionFilter{Live: true, Principal: "me"}, ""},
 		} {
