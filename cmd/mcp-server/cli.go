@@ -42,7 +42,7 @@ type grammar struct {
 	ClaimKey claimKeyCmd `cmd:"" name:"claim-key" help:"The key that claim links are sealed to."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
 
-	Revoke       revokeCmd       `cmd:"" help:"Take down what is live: by session, label, principal, Worker, digest or URL, or everything."`
+	Revoke       revokeCmd       `cmd:"" help:"Take down what is live: by session, deployment, label, principal, Worker, digest or URL, or everything."`
 	Freeze       freezeCmd       `cmd:"" help:"Stop all new deployments from this moment, on every server that shares the store."`
 	Unfreeze     unfreezeCmd     `cmd:"" help:"Allow deployments again."`
 	Approvals    approvalsCmd    `cmd:"" help:"List and decide what a policy asks a human about."`

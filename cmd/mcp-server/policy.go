@@ -71,7 +71,7 @@ func (c *policyCheckCmd) Run(p process) error {
 
 type policyTestCmd struct {
 	File  string `arg:"" help:"The policy file." placeholder:"FILE"`
-	Cases string `arg:"" help:"The cases: a list of {name, act, facts, want: {verdict, rules}}." placeholder:"CASES"`
+	Cases string `arg:"" help:"The cases: a list of {name, act, facts, want: {verdict, rules, require}}." placeholder:"CASES"`
 }
 
 // Run exits 1 when a case comes out otherwise, and 2 when a file can't be used.
