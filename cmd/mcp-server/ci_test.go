@@ -73,9 +73,9 @@ func TestCIExamples(t *testing.T) {
 			out := filepath.Join(t.TempDir(), "output")
 			env := append(w.cleanEnv("HOURGLASS_ACCEPT_TERMS=true", "HOURGLASS_STATE_DIR="+t.TempDir(), "HOURGLASS_LABEL=run_id=7",
 				"HOURGLASS_API_BASE_URL="+w.API, "HOURGLASS_EDGE_URL="+w.Edge, "PROJECT=.", "CHECK_PATH=/", "GITHUB_OUTPUT="+out), "PATH="+bin+":"+os.Getenv("PATH"))
-			sh := func(script string) (string, error) {
+			sh := func(script string, more ...string) (string, error) {
 				cmd := exec.CommandContext(t.Context(), "bash", "-e", "-o", "pipefail", "-c", script)
-				cmd.Dir, cmd.Env = dir, env
+				cmd.Dir, cmd.Env = dir, append(env, more...)
 				said, err := cmd.CombinedOutput()
 				return string(said), err
 			}

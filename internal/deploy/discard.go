@@ -232,8 +232,10 @@ func (c *caretaking) judgePromise(ctx context.Context, step *Step, steps []Step)
 	}
 	worker, deployment, before := strings.Cut(step.What, " ")
 	up := uploadOf(steps, step.Fence, worker)
-	switch {
-	case overtaken(steps, step, worker):
+	switch over, known := overtaken(steps, step, worker); {
+	case !known:
+		return Settlement{State: StepOpen}
+	case over:
 		return Settlement{State: StepDone, Ref: promiseOvertaken}
 	case before: // it was up already
 	case up == nil || up.State == StepFailed:
@@ -256,12 +258,18 @@ func (c *caretaking) judgePromise(ctx context.Context, step *Step, steps []Step)
 	return Settlement{State: StepDone, Ref: promiseDone}
 }
 
-// overtaken tells whether the Worker was deployed again in a later turn: then another
-// promise holds, or none.
-func overtaken(steps []Step, promise *Step, worker string) bool {
-	return slices.ContainsFunc(steps, func(s Step) bool {
-		return s.Kind == StepUploadScript && s.What == worker && s.AccountID == promise.AccountID && s.Fence > promise.Fence && s.State != StepFailed
-	})
+// overtaken tells whether the Worker was deployed again in a later turn, as far as that is
+// known: then another promise holds, or none.
+func overtaken(steps []Step, promise *Step, worker string) (over, known bool) {
+	known = true
+	for _, s := range steps {
+		if s.Kind != StepUploadScript || s.What != worker || s.AccountID != promise.AccountID || s.Fence <= promise.Fence {
+			continue
+		}
+		over = over || s.State == StepDone
+		known = known && s.State.Settled()
+	}
+	return over, over || known
 }
 
 // nextDiscarded is what to do with a deployment that was taken down.

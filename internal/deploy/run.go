@@ -114,11 +114,11 @@ func (r *run) carryOut(ctx context.Context) error {
 	r.stage(StageCheck)
 	r.check(ctx)
 	r.stage("")
-	if err := cmp.Or(r.s.saveChecked(context.WithoutCancel(ctx), r.dep), r.keepOrDiscard(ctx)); err != nil {
-		return err
+	err := r.s.saveChecked(context.WithoutCancel(ctx), r.dep)
+	if err == nil {
+		r.foreign(ctx)
 	}
-	r.foreign(ctx)
-	return nil
+	return cmp.Or(err, r.keepOrDiscard(ctx)) // what passed is kept, also where that could not be saved
 }
 
 // foreign notices what else is on an account that was there before this run. It fails no
