@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mark3labs/mcp-go/mcp"
 )
@@ -111,7 +112,7 @@ func TestNothingLeaksAnywhere(t *testing.T) {
 	asks := filepath.Join(w.write("p.jsonc", `{"rules": [
 		{"name": "no-secrets", "act": "deploy", "when": "false", "verdict": "allow"},
 		{"name": "look", "act": "deploy", "when": "worker.name == 'asked'", "verdict": "ask", "message": "A human looks.", "next": "Wait."}]}`), "p.jsonc")
-	l.f = w.serveHTTP("--accept-terms", "--log-level", "debug", "--webhook", hook.URL, "--otlp-endpoint", collecting.URL, "--policy", asks)
+	l.f = w.serveHTTP("--accept-terms", "--keep-worker-logs", "--log-level", "debug", "--webhook", hook.URL, "--otlp-endpoint", collecting.URL, "--policy", asks)
 	l.a = l.f.agent("http", secrets["agent's token"])
 	l.live = l.a.deploy(map[string]any{"files": says("kept"), "name": "kept"})
 	acct := w.accounts()[0]
@@ -154,7 +155,7 @@ func (l *leakWatch) judge(secrets map[string]string) {
 	for way, marker := range map[string]string{
 		"tool results": `"serving":"yes"`, "tool errors": `"error"`, "protocol": "hourglass://limits", "log": "tool call", "standard output": "nothing else",
 		"metrics": "hourglass_tool_calls_total", "health": `"store":"ok"`, "spans": "tools/call deploy_temporary", "pages": "kept", "attended page": "Keep",
-		"webhook": "claim.waiting", "commands": "request_claim", "disk": "",
+		"worker logs": "the token is", "webhook": "claim.waiting", "commands": "request_claim", "disk": "",
 	} {
 		text, there := l.out[way]
 		if !there || !strings.Contains(text, marker) {
@@ -165,7 +166,7 @@ func (l *leakWatch) judge(secrets map[string]string) {
 			l.t.Errorf("the %s is in what went out by: %s, after …%q", name, way, before[max(0, len(before)-200):])
 		}
 	}
-	if len(l.out) != 13 {
+	if len(l.out) != 14 {
 		l.t.Errorf("a way out that nobody looks at: %v", slices.Sorted(maps.Keys(l.out)))
 	}
 }
@@ -227,6 +228,23 @@ func (l *leakWatch) tools() {
 	if !strings.Contains(spoken.Text, "[redacted]") {
 		l.t.Errorf("the Worker that says the secrets was not heard: %s", spoken.Text)
 	}
+	l.workerLogs(spoken.Live)
+}
+
+// workerLogs has the Worker called until what it said is kept, and reads that.
+func (l *leakWatch) workerLogs(spoken live) {
+	l.t.Helper()
+	show := func(more ...string) string {
+		out, errs, _ := l.w.run(l.w.home, append([]string{"sessions", "logs", spoken.SessionID, "--state-dir", filepath.Join(l.w.home, "state")}, more...)...)
+		return out + errs
+	}
+	for until := time.Now().Add(time.Minute); !strings.Contains(show(), "the token is"); time.Sleep(200 * time.Millisecond) {
+		l.w.get(spoken.URL)
+		if time.Now().After(until) {
+			l.t.Fatalf("what the Worker said was never kept: %s\n%s", show(), l.f.stderr.String())
+		}
+	}
+	l.out.say("worker logs", show()+show("--json"))
 }
 
 func (l *leakWatch) call(tool string, args map[string]any) answer {
