@@ -17,7 +17,7 @@ type teardownOutput struct {
 	Deleted   []string `json:"deleted" desc:"Untrusted"`
 	NotUndone []string `json:"not_undone,omitempty" desc:"What stays, and why; untrusted"`
 	Closed    bool     `json:"closed" desc:"The account's token is gone; the session takes no more"`
-	Warnings  []string `json:"warnings,omitempty" desc:"Quotes untrusted"`
+	Warnings  []string `json:"warnings,omitempty"`
 	LeftOut   leftOut  `json:"left_out,omitempty"`
 	Next      nextRow  `json:"next" schema:"loose"`
 }
