@@ -42,7 +42,7 @@ func TestHTTPOfficialGoSDK(t *testing.T) {
 			defer session.Close()
 			t.Logf("%s: protocol %s", kind, session.InitializeResult().ProtocolVersion)
 			list, err := session.ListTools(t.Context(), nil)
-			if err != nil || len(list.Tools) != 4 {
+			if err != nil || len(list.Tools) != 5 {
 				t.Fatalf("%v %v", list, err)
 			}
 			for _, s := range steps("go-sdk-" + kind) {
