@@ -40,6 +40,16 @@ func main() {
 		}
 		return
 	}
+	if len(os.Args) > 1 && os.Args[1] == "bare" { // the other side of http
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+		err := serveBare(ctx, os.Args[2:], os.Stdin)
+		stop()
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	rounds := flag.Int("rounds", 7, "counted rounds of each measurement")
 	only := flag.String("only", "", `"bundling", "resources", "deploying", "server", "record", "guardrails" or "http": one table`)
 	flag.Parse()
@@ -62,7 +72,7 @@ type row struct {
 
 func run(ctx context.Context, rounds int, only string) error {
 	if only == "http" { // minutes of full load: only when it is asked for
-		return httpLoad(ctx)
+		return httpLoad(ctx, rounds)
 	}
 	if only == "" || only == "record" {
 		if err := record(ctx, rounds); err != nil || only != "" {

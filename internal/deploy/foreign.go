@@ -192,7 +192,12 @@ func (s *Service) noteForeign(ctx context.Context, sess *Session, acct *Account,
 // foreignOn lists what is known to be on an account that is not ours.
 func (s *Service) foreignOn(ctx context.Context, acct *Account) ([]ForeignChange, error) {
 	all, err := s.cfg.Store.Foreign(ctx, acct.SessionID)
-	return slices.DeleteFunc(all, func(f ForeignChange) bool { return f.AccountID != acct.ID || f.Target != acct.Target }), err
+	return onAccount(all, acct), err
+}
+
+// onAccount leaves those of an account.
+func onAccount(all []ForeignChange, acct *Account) []ForeignChange {
+	return slices.DeleteFunc(all, func(f ForeignChange) bool { return f.AccountID != acct.ID || f.Target != acct.Target })
 }
 
 // foreignWarnings are what a result says of what is not ours on its account.
@@ -201,6 +206,10 @@ func (s *Service) foreignWarnings(ctx context.Context, acct *Account) []string {
 	if err != nil {
 		return nil
 	}
+	return s.foreignSentences(all)
+}
+
+func (s *Service) foreignSentences(all []ForeignChange) []string {
 	var out []string
 	for i := range all[:min(len(all), maxForeign)] {
 		f := &all[i]
@@ -257,19 +266,21 @@ func (l *looking) giveUp() {
 }
 
 // touch is what a status does with an account in use, beside reading: it listens to its
-// Workers where that is wanted, and looks for what is not ours. The caller calls what it
-// gives, for the warnings, when its own work is done.
-func (s *Service) touch(ctx context.Context, sess *Session, acct *Account, look bool) func() []string {
+// Workers where that is wanted, and looks for what is not ours where that is due. The
+// caller calls what it gives, for the warnings, when its own work is done.
+func (s *Service) touch(ctx context.Context, p *Picture, look bool) func() []string {
 	if !look {
 		return func() []string { return nil }
 	}
-	s.listenTo(ctx, sess, acct)
+	acct := p.account()
+	s.listenTo(p, acct)
+	if !s.sights.due(acct.ID) {
+		return func() []string { return s.foreignSentences(onAccount(p.Foreign, acct)) }
+	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if s.sights.due(acct.ID) {
-			s.lookNow(ctx, sess, acct.ID)
-		}
+		s.lookNow(ctx, &p.Session, acct.ID)
 	}()
 	return func() []string {
 		<-done

@@ -164,6 +164,11 @@ type Store interface {
 	// Sessions lists the principal's sessions, newest first, at most limit.
 	Sessions(ctx context.Context, principal string, limit int) ([]Session, error)
 
+	// Pictures gives what there is of the principal's session of that ID (or
+	// CodeSessionNotFound); where id is empty, of its sessions, newest first, at most limit.
+	// It is one read, as of one moment.
+	Pictures(ctx context.Context, principal, id string, limit int) ([]Picture, error)
+
 	// SaveAccount inserts or updates an account by (Target, ID). An update with empty
 	// Token or ClaimURL wipes what was sealed; what is wiped, or not in use any more,
 	// stays so, whatever an older picture of it says. A session has one account in use: a

@@ -6,62 +6,26 @@ import (
 	"time"
 )
 
-const (
-	maxListed  = 50               // sessions in one status
-	probeFresh = 10 * time.Second // how old a probe may be to be shown again
-	probeLimit = 3 * time.Second  // how long one probe of a status may take
-)
-
-// clockAsk keeps status calls that come at once from asking the API's time each.
-type clockAsk struct {
-	last time.Time // when the last question was put; guarded by the lock "clock"
-}
-
-// askClock hears the API's time; who waited while another asked has heard it too. Not
-// to be answered is no error: our own clock runs on.
-func (s *Service) askClock(ctx context.Context) {
-	came := time.Now()
-	unlock, err := s.locks.lock(ctx, "clock")
-	if err != nil {
-		return
-	}
-	defer unlock()
-	if s.clock.last.After(came) {
-		return
-	}
-	ctx, stop := context.WithTimeout(ctx, 2*time.Second)
-	defer stop()
-	asked := time.Now()
-	// Also when nobody answered: else all who came meanwhile would wait for that in turn.
-	_, _ = s.cfg.Cloud.AskClock(ctx)
-	s.clock.last = asked
-}
+// maxListed is how many sessions one status tells of.
+const maxListed = 50
 
 // Status tells how the caller's sessions stand, newest first; one of them where req
 // names it. What is live of the current (or named) session is probed; a probe is at
-// most 10 s old.
+// most 10 s old, and says when it was made. A session of which nothing is live, or of
+// which everything was looked at just now, takes one read of the store.
 func (s *Service) Status(ctx context.Context, c Caller, req StatusRequest) (*StatusResult, error) {
-	var sessions []Session
-	if req.SessionID != "" {
-		one, err := s.cfg.Store.Session(ctx, c.Principal, req.SessionID)
-		if err != nil {
-			return nil, err
-		}
-		sessions = []Session{*one}
-	} else {
-		var err error
-		if sessions, err = s.cfg.Store.Sessions(ctx, c.Principal, maxListed); err != nil {
-			return nil, err
-		}
-	}
-	current, err := s.cfg.Store.CurrentSession(ctx, c.Principal, c.Scope, "")
+	pictures, err := s.cfg.Store.Pictures(ctx, c.Principal, req.SessionID, maxListed)
 	if err != nil {
 		return nil, err
 	}
-	res := &StatusResult{Sessions: make([]SessionStatus, 0, len(sessions))}
-	for _, sess := range sessions {
-		isCurrent := current != nil && current.ID == sess.ID
-		st, err := s.sessionStatus(ctx, sess, req.SessionID != "" || isCurrent)
+	res := &StatusResult{Sessions: make([]SessionStatus, 0, len(pictures))}
+	for i := range pictures {
+		p := &pictures[i]
+		isCurrent := p.Newest && p.Session.Scope == c.Scope
+		if p, err = s.upToDate(ctx, p, req.SessionID != "" || isCurrent); err != nil {
+			return nil, err
+		}
+		st, err := s.sessionStatus(ctx, p, req.SessionID != "" || isCurrent)
 		if err != nil {
 			return nil, err
 		}
@@ -75,69 +39,77 @@ func (s *Service) Status(ctx context.Context, c Caller, req StatusRequest) (*Sta
 	return res, nil
 }
 
-func (s *Service) sessionStatus(ctx context.Context, sess Session, look bool) (*SessionStatus, error) {
+// upToDate gives the picture of a session after what is due to it: the API's time, and to
+// be looked after. It is read again only where something of that was done.
+func (s *Service) upToDate(ctx context.Context, p *Picture, look bool) (*Picture, error) {
+	s.learn(p.Accounts)
+	again := false
+	acct := p.account()
+	if look && acct != nil && acct.Target == s.cfg.Cloud.Target() && acct.State == AccountCurrent && s.clockDue() {
+		s.askClock(ctx)
+		again = true
+	}
+	if s.needsTending(p) {
+		if err := s.tend(ctx, &p.Session); err != nil {
+			return nil, err
+		}
+		again = true
+	}
+	if !again {
+		return p, nil
+	}
+	after, err := s.picture(ctx, &p.Session)
+	if err != nil {
+		return nil, err
+	}
+	s.learn(after.Accounts)
+	return after, nil
+}
+
+// picture reads one session.
+func (s *Service) picture(ctx context.Context, sess *Session) (*Picture, error) {
+	found, err := s.cfg.Store.Pictures(ctx, sess.Principal, sess.ID, 1)
+	if err != nil {
+		return nil, err
+	}
+	return &found[0], nil
+}
+
+func (s *Service) sessionStatus(ctx context.Context, p *Picture, look bool) (*SessionStatus, error) {
+	sess := p.Session
 	st := &SessionStatus{
 		SessionID: sess.ID, RunID: sess.RunID, JobID: sess.JobID, Labels: sess.Labels,
 		Phase: PhaseExpired, Deployments: []DeploymentStatus{},
 	}
-	accounts, err := s.tended(ctx, sess, look)
-	if err != nil {
-		return nil, err
-	}
-	steps, err := s.cfg.Store.Steps(ctx, sess.ID)
-	if err != nil {
-		return nil, err
-	}
-	if len(accounts) == 0 {
-		st.Steps = loose(steps, "")
-		st.Next = noAccountNext(sess.ID, steps)
+	acct := p.account()
+	if acct == nil {
+		st.Steps = loose(p.Steps, "")
+		st.Next = noAccountNext(sess.ID, p.Steps)
 		return st, nil
 	}
-	acct := &accounts[0]
-	st.Retired = len(accounts) - 1
-	st.Steps = loose(steps, acct.ID)
+	st.Retired = len(p.Accounts) - 1
+	st.Steps = loose(p.Steps, acct.ID)
 	ours := acct.Target == s.cfg.Cloud.Target()
 	now := s.timeFor(acct)
 	st.Account, st.ExpiresAt = acct.Name, acct.ExpiresAt
 	st.Phase, st.MinutesLeft = acct.Phase(now), minutesLeft(acct, now)
 	live := ours && (st.Phase == PhaseLive || st.Phase == PhaseExpiring)
-	touched := s.touch(ctx, &sess, acct, look && live)
-	st.Deployments, err = s.deploymentStatus(ctx, sess, acct, look && live, live)
+	touched := s.touch(ctx, p, look && live)
+	var err error
+	st.Deployments, err = s.deploymentStatus(ctx, p, look && live, live)
 	foreign := touched()
 	if err != nil {
 		return nil, err
 	}
-	claim, err := s.cfg.Store.Claim(ctx, sess.ID)
-	if err != nil {
-		return nil, err
-	}
-	if claim != nil && claim.AccountID == acct.ID {
-		st.Claim, st.Custody = string(claim.StateAt(now)), claim.Custody
+	if p.Claim != nil && p.Claim.AccountID == acct.ID {
+		st.Claim, st.Custody = string(p.Claim.StateAt(now)), p.Claim.Custody
 	}
 	st.Warnings = append(endWarnings(st.Phase, st.MinutesLeft), foreign...)
 	st.Next = statusNext(st)
-	if last := lastAccount(steps); last != nil && last.State == StepLost && !live {
-		st.Next = noAccountNext(sess.ID, steps)
+	if last := lastAccount(p.Steps); last != nil && last.State == StepLost && !live {
+		st.Next = noAccountNext(sess.ID, p.Steps)
 	}
 	return st, nil
-}
-
-// tended gives a session's accounts, newest first, after looking after it.
-func (s *Service) tended(ctx context.Context, sess Session, look bool) ([]Account, error) {
-	accounts, err := s.cfg.Store.Accounts(ctx, sess.ID)
-	if err != nil {
-		return nil, err
-	}
-	if look && len(accounts) > 0 && accounts[0].Target == s.cfg.Cloud.Target() && accounts[0].State == AccountCurrent {
-		s.askClock(ctx)
-	}
-	if err := s.tend(ctx, &sess); err != nil {
-		return nil, err
-	}
-	if accounts, err = s.cfg.Store.Accounts(ctx, sess.ID); err == nil {
-		s.learn(accounts)
-	}
-	return accounts, err
 }
 
 // noAccountNext is what to do with a session whose account is not there: not made yet, or
@@ -204,19 +176,15 @@ func statusNext(st *SessionStatus) NextStep {
 }
 
 // deploymentStatus lists the newest deployment of each Worker on the account.
-func (s *Service) deploymentStatus(ctx context.Context, sess Session, acct *Account, look, live bool) ([]DeploymentStatus, error) {
-	deps, err := s.cfg.Store.Deployments(ctx, sess.ID)
-	if err != nil {
-		return nil, err
-	}
+func (s *Service) deploymentStatus(ctx context.Context, p *Picture, look, live bool) ([]DeploymentStatus, error) {
+	acct := p.account()
 	out := []DeploymentStatus{}
-	seen := map[string]bool{}
-	for _, d := range deps {
-		if d.AccountID != acct.ID || seen[d.Worker] || d.gone() {
+	for _, d := range p.Deployments {
+		if d.AccountID != acct.ID {
 			continue
 		}
-		seen[d.Worker] = true
-		if look {
+		if look && s.probeDue(&d) {
+			var err error
 			if d, err = s.probeOnce(ctx, d); err != nil {
 				return nil, err
 			}
@@ -233,80 +201,4 @@ func (s *Service) deploymentStatus(ctx context.Context, sess Session, acct *Acco
 		})
 	}
 	return out, nil
-}
-
-// probeOnce looks at what a deployment serves, unless that was done within 10 s. One
-// look at a time: who comes second reads what the first saw.
-func (s *Service) probeOnce(ctx context.Context, d Deployment) (Deployment, error) {
-	unlock, err := s.locks.lock(ctx, "probe\x00"+d.ID)
-	if err != nil {
-		return d, err
-	}
-	defer unlock()
-	if d, err = s.deployment(ctx, d); err != nil {
-		return d, err
-	}
-	if d.Host == "" || d.Check != nil && s.cfg.Now().Sub(d.Check.ProbedAt) < probeFresh && d.Serving == ServingYes {
-		return d, nil
-	}
-	if d.URL, err = s.cfg.Edge.URL(ctx, d.Host); err != nil {
-		return d, err
-	}
-	limited, stop := context.WithTimeout(ctx, probeLimit)
-	defer stop()
-	check := Check{Path: "/", Version: VersionUnconfirmed, ProbedAt: s.cfg.Now().UTC()}
-	if d.Check != nil {
-		check.Path, check.Version, check.Evidence = d.Check.Path, d.Check.Version, d.Check.Evidence
-	}
-	resp, err := s.cfg.Edge.Fetch(limited, d.Host, check.Path, nil)
-	switch {
-	case ctx.Err() != nil:
-		return d, ctx.Err()
-	case err != nil:
-		check.Error = "no answer: " + s.cfg.Redactor.Redact(AsError(err).Message)
-	default:
-		check.Status, check.OK = resp.Status, resp.Status < 400
-		check.LatencyMS = float64(resp.Latency.Microseconds()) / 1000
-		check.BodyExcerpt = s.excerpt(resp)
-	}
-	return s.saveProbe(context.WithoutCancel(ctx), d, check)
-}
-
-// saveProbe keeps what a status saw, on top of what a deployment's own check may have
-// written down meanwhile.
-func (s *Service) saveProbe(ctx context.Context, d Deployment, check Check) (Deployment, error) {
-	unlock, err := s.locks.lock(ctx, "row\x00"+d.ID)
-	if err != nil {
-		return d, err
-	}
-	defer unlock()
-	again, err := s.deployment(ctx, d)
-	if err != nil {
-		return d, err
-	}
-	if again.Check != nil && again.Check.ProbedAt.After(check.ProbedAt) {
-		return again, nil
-	}
-	if again.confirmed() {
-		check.Version, check.Evidence = again.Check.Version, again.Check.Evidence
-	}
-	if check.Status != 0 && check.OK {
-		again.Serving = ServingYes
-	}
-	again.URL, again.Check = d.URL, &check
-	return again, s.cfg.Store.SaveDeployment(ctx, again)
-}
-
-// deployment reads d again.
-func (s *Service) deployment(ctx context.Context, d Deployment) (Deployment, error) {
-	deps, err := s.cfg.Store.Deployments(ctx, d.SessionID)
-	if err != nil {
-		return d, err
-	}
-	for _, again := range deps {
-		if again.ID == d.ID {
-			return again, nil
-		}
-	}
-	return d, nil
 }

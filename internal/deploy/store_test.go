@@ -118,6 +118,73 @@ func (m *memStore) Sessions(ctx context.Context, principal string, limit int) ([
 	return out, nil
 }
 
+func (m *memStore) Pictures(ctx context.Context, principal, id string, limit int) ([]deploy.Picture, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.begin(ctx, "Pictures"); err != nil {
+		return nil, err
+	}
+	var out []deploy.Picture
+	newest := map[string]bool{}
+	for _, s := range slices.Backward(m.sessions) {
+		if s.Principal != principal {
+			continue
+		}
+		p := deploy.Picture{Session: s, Newest: !newest[s.Scope]}
+		newest[s.Scope] = true
+		if (id == "" || s.ID == id) && len(out) < limit {
+			m.paint(&p)
+			out = append(out, p)
+		}
+	}
+	if id != "" && len(out) == 0 {
+		return nil, deploy.Errorf(deploy.CodeSessionNotFound, "Call status without session_id to see your sessions.", "there is no session %s", id)
+	}
+	return out, nil
+}
+
+// paint adds what belongs to a picture's session. The caller holds the lock.
+func (m *memStore) paint(p *deploy.Picture) {
+	id := p.Session.ID
+	for _, a := range slices.Backward(m.accounts) {
+		if a.SessionID == id {
+			p.Accounts = append(p.Accounts, a)
+		}
+	}
+	seen := map[string]bool{}
+	for _, d := range slices.Backward(m.deps) {
+		if key := d.AccountID + " " + d.Worker; d.SessionID == id && !seen[key] && d.Serving != deploy.ServingFailed && d.Serving != deploy.ServingDeleted {
+			seen[key] = true
+			if d.Check != nil {
+				c := *d.Check
+				d.Check = &c
+			}
+			p.Deployments = append(p.Deployments, d)
+		}
+	}
+	loose := false
+	for _, s := range m.steps {
+		if s.SessionID == id {
+			p.Steps = append(p.Steps, s)
+			loose = loose || s.State != deploy.StepDone && s.State != deploy.StepFailed
+		}
+	}
+	if !loose {
+		p.Steps = nil
+	}
+	for _, c := range m.claims {
+		if c.SessionID == id {
+			c.PageToken = ""
+			p.Claim = &c
+		}
+	}
+	for _, f := range m.foreign {
+		if f.SessionID == id {
+			p.Foreign = append(p.Foreign, f)
+		}
+	}
+}
+
 func (m *memStore) SaveAccount(ctx context.Context, a deploy.Account) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

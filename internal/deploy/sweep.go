@@ -57,7 +57,7 @@ func (s *Service) sweep(ctx context.Context, _ *Lease) error {
 	}
 	var errs []error
 	for i := range left {
-		errs = append(errs, s.tend(ctx, &left[i]))
+		errs = append(errs, s.tendIfNeeded(ctx, &left[i]))
 	}
 	errs = append(errs, s.settleClaims(ctx))
 	if p, ok := s.cfg.Store.(Pruner); ok {
@@ -66,12 +66,24 @@ func (s *Service) sweep(ctx context.Context, _ *Lease) error {
 	return errors.Join(errs...)
 }
 
-// tend looks after a session where there is something to look after and nobody is at
-// work on it; who is does so too.
-func (s *Service) tend(ctx context.Context, sess *Session) error {
-	if needs, err := s.needsTending(ctx, sess); err != nil || !needs {
+// tendIfNeeded looks after a session where there is something to look after.
+func (s *Service) tendIfNeeded(ctx context.Context, sess *Session) error {
+	p, err := s.picture(ctx, sess)
+	if IsCode(err, CodeSessionNotFound) {
+		return nil // it was forgotten meanwhile
+	}
+	if err != nil {
 		return err
 	}
+	s.learn(p.Accounts)
+	if !s.needsTending(p) {
+		return nil
+	}
+	return s.tend(ctx, sess)
+}
+
+// tend looks after a session, unless somebody is at work on it: who is does so too.
+func (s *Service) tend(ctx context.Context, sess *Session) error {
 	err := s.inTurn(ctx, sessionTurn(sess.ID), 0, func(ctx context.Context, lease *Lease) error {
 		return s.lookAfter(ctx, lease, sess)
 	})
@@ -81,30 +93,22 @@ func (s *Service) tend(ctx context.Context, sess *Session) error {
 	return err
 }
 
-func (s *Service) needsTending(ctx context.Context, sess *Session) (bool, error) {
-	steps, err := s.cfg.Store.Steps(ctx, sess.ID)
-	if err != nil {
-		return false, err
+// needsTending tells whether there is something to look after in a session: a step of
+// which nobody knows what became, an account that is over, a deployment that came no
+// further.
+func (s *Service) needsTending(p *Picture) bool {
+	if slices.ContainsFunc(p.Steps, func(step Step) bool { return !step.State.Settled() }) {
+		return true
 	}
-	for _, step := range steps {
-		if !step.State.Settled() {
-			return true, nil
-		}
-	}
-	accounts, err := s.cfg.Store.Accounts(ctx, sess.ID)
-	if err != nil {
-		return false, err
-	}
-	s.learn(accounts)
 	alive := map[string]bool{}
-	for i := range accounts {
-		if s.toEnd(&accounts[i]) {
-			return true, nil
+	for i := range p.Accounts {
+		a := &p.Accounts[i]
+		if s.toEnd(a) {
+			return true
 		}
-		alive[accounts[i].ID] = accounts[i].Usable(s.timeFor(&accounts[i]), 0)
+		alive[a.ID] = a.Usable(s.timeFor(a), 0)
 	}
-	deps, err := s.cfg.Store.Deployments(ctx, sess.ID)
-	return slices.ContainsFunc(unfinished(deps), func(i int) bool { return alive[deps[i].AccountID] }), err
+	return slices.ContainsFunc(unfinished(p.Deployments), func(i int) bool { return alive[p.Deployments[i].AccountID] })
 }
 
 // toEnd tells whether an account is over beyond doubt and that is not on record yet.

@@ -108,17 +108,13 @@ func (w *watches) stopOf(account string) {
 }
 
 // listenTo listens to the Workers of an account in use, as far as nobody does yet.
-func (s *Service) listenTo(ctx context.Context, sess *Session, acct *Account) {
+func (s *Service) listenTo(p *Picture, acct *Account) {
 	if !s.cfg.Logs.Keep || !acct.Usable(s.timeFor(acct), lifeFor("")) {
 		return
 	}
-	deps, err := s.claimDeployments(ctx, sess, acct)
-	if err != nil {
-		return
-	}
-	for _, d := range newestByWorker(deps) {
-		if d.Host != "" {
-			s.listen(sess, acct, d.Worker, false)
+	for _, d := range p.Deployments {
+		if d.AccountID == acct.ID && d.Host != "" {
+			s.listen(&p.Session, acct, d.Worker, false)
 		}
 	}
 }

@@ -21,6 +21,9 @@ type home interface {
 	dialect() Dialect
 	// open connects, brings the schema to this program's and refuses a newer one.
 	open(ctx context.Context) (*sql.DB, error)
+	// reader gives what many short reads go through, beside the database that open gave;
+	// nil: that database serves as well.
+	reader() (*reader, error)
 	// migrations are the schema's, on a database of this home.
 	migrations(db *sql.DB) (*goose.Provider, error)
 	// clock is the store's own clock, in milliseconds: all who share the store read the

@@ -17,7 +17,7 @@ import (
 var migrations embed.FS
 
 // schemaVersion is the newest migration.
-const schemaVersion = 7
+const schemaVersion = 8
 
 var blob = regexp.MustCompile(`\bBLOB\b`)
 

@@ -55,6 +55,7 @@ type Store struct {
 	cfg   Config
 	home  home
 	owner string // of this store in this process, for leases
+	texts pictureTexts
 
 	// turn is held while the database is opened; to wait for it ends with the call.
 	turn chan struct{}
@@ -62,6 +63,7 @@ type Store struct {
 	mu       sync.Mutex
 	closed   bool
 	db       *sql.DB
+	reads    *reader // nil: db serves
 	seal     *sealer
 	prunedAt time.Time
 
@@ -96,7 +98,7 @@ func Open(_ context.Context, cfg Config) (*Store, error) {
 	if cfg.Secret == nil {
 		cfg.Secret = func(string) {}
 	}
-	s := &Store{cfg: cfg, home: folder{cfg.Dir}, owner: rand.Text(), turn: make(chan struct{}, 1)}
+	s := &Store{cfg: cfg, home: folder{cfg.Dir}, owner: rand.Text(), turn: make(chan struct{}, 1), texts: pictureTexts{pictures(oneSession), pictures(newSessions)}}
 	if !cfg.URL.Empty() {
 		s.home = server{cfg.URL, cfg.Secret}
 	}
@@ -119,7 +121,7 @@ func (s *Store) Close() error {
 	}
 	db := s.db
 	s.db = nil
-	if err := db.Close(); err != nil {
+	if err := errors.Join(s.reads.close(), db.Close()); err != nil {
 		return fmt.Errorf("closing the store: %w", err)
 	}
 	return nil
@@ -156,12 +158,16 @@ func (s *Store) use(ctx context.Context) (*sql.DB, error) {
 	if err != nil {
 		return nil, s.told(ctx, err)
 	}
+	reads, err := s.home.reader()
+	if err != nil {
+		return nil, s.failed(errors.Join(err, db.Close()))
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return nil, s.failed(errors.Join(errClosed, db.Close()))
+		return nil, s.failed(errors.Join(errClosed, reads.close(), db.Close()))
 	}
-	s.db, s.seal = db, seal
+	s.db, s.reads, s.seal = db, reads, seal
 	return db, nil
 }
 

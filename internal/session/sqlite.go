@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"github.com/pressly/goose/v3"
@@ -38,16 +39,31 @@ func (f folder) open(ctx context.Context) (*sql.DB, error) {
 	if err := privateFile(path); err != nil {
 		return nil, err
 	}
-	db, err := sql.Open("sqlite", dsn(path))
+	db, err := sql.Open("sqlite", dsn(path, "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(ON)", "secure_delete(ON)", "cache_size(-512)"))
 	if err != nil {
 		return nil, fmt.Errorf("the database: %w", err)
 	}
 	db.SetMaxOpenConns(4)
-	db.SetMaxIdleConns(2)
+	db.SetMaxIdleConns(4) // to open one takes longer than what most are used for
+	db.SetConnMaxIdleTime(time.Minute)
 	if err := f.bringUp(ctx, db); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return db, nil
+}
+
+// reader has a connection a core, since its reads wait for nobody, and one that is asked
+// whether anybody wrote.
+func (f folder) reader() (*reader, error) {
+	db, err := sql.Open("sqlite", dsn(databaseIn(f.dir), "query_only(ON)", "cache_size(-2048)"))
+	if err != nil {
+		return nil, fmt.Errorf("the database: %w", err)
+	}
+	most := min(max(2, runtime.GOMAXPROCS(0)), 8) + 1
+	db.SetMaxOpenConns(most)
+	db.SetMaxIdleConns(most)
+	db.SetConnMaxIdleTime(time.Minute)
+	return newReader(db), nil
 }
 
 // privateFile makes the database's file readable to its owner only, before SQLite
@@ -63,12 +79,10 @@ func privateFile(path string) error {
 	return f.Close()
 }
 
-// dsn has busy_timeout first: the others may have to wait for a lock already.
-func dsn(path string) string {
-	q := url.Values{"_txlock": {"immediate"}}
-	for _, p := range []string{
-		"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(ON)", "secure_delete(ON)", "cache_size(-512)",
-	} {
+// dsn has busy_timeout first: the other pragmas may have to wait for a lock already.
+func dsn(path string, pragmas ...string) string {
+	q := url.Values{"_txlock": {"immediate"}, "_pragma": {"busy_timeout(10000)"}}
+	for _, p := range pragmas {
 		q.Add("_pragma", p)
 	}
 	return (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: q.Encode()}).String()

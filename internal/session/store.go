@@ -173,15 +173,9 @@ func (s *Store) Accounts(ctx context.Context, sessionID string) ([]deploy.Accoun
 		}
 		a.CreatedAt, a.ExpiresAt, a.ClaimExpiresAt = moment(created), moment(expires), moment(claimExpires)
 		a.Skew, a.State = time.Duration(skew)*time.Millisecond, deploy.AccountState(state)
-		plain, err := s.seal.open(token, place("accounts", "token", a.Target, a.ID))
-		if err != nil {
+		if err := s.unseal(&a, token, claim); err != nil {
 			return err
 		}
-		a.Token = deploy.Secret(plain)
-		if plain, err = s.seal.open(claim, place("accounts", "claim_url", a.Target, a.ID)); err != nil {
-			return err
-		}
-		a.ClaimURL = deploy.Secret(plain)
 		out = append(out, a)
 		return nil
 	}, `SELECT target, id, session_id, name, subdomain, token, claim_url, created_at, expires_at, claim_expires_at, skew, state, sealed_to

@@ -81,10 +81,11 @@ func (c *call) End(outcome string, failed bool) {
 		c.stageSpan.SetStatus(codes.Error, outcome)
 	}
 	c.endStage()
-	c.span.SetAttributes(attribute.String(attrOutcome, outcome))
 	if failed {
-		c.span.SetAttributes(attribute.String(attrErrorType, toolError))
+		c.span.SetAttributes(attribute.String(attrOutcome, outcome), attribute.String(attrErrorType, toolError))
 		c.span.SetStatus(codes.Error, outcome)
+	} else {
+		c.span.SetAttributes(attribute.String(attrOutcome, outcome))
 	}
 	c.span.End()
 	c.t.counts.call(c.tool, outcome, failed, time.Since(c.began), c.TraceID())

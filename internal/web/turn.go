@@ -21,10 +21,13 @@ import (
 type turn struct {
 	w      http.ResponseWriter
 	header http.Header // mcp-go's, until an answer begins
-	queue  chan mcp.JSONRPCNotification
 	end    chan struct{}
 	pumped chan struct{}
 	even   chan struct{} // the mark of settle was reached
+
+	opening sync.Mutex
+	queue   chan mcp.JSONRPCNotification // nil: nobody had anything to tell yet
+	ended   bool
 
 	mu    sync.Mutex
 	begun bool // the status is sent
@@ -34,11 +37,21 @@ type turn struct {
 // mark is a notification that is not sent: what was queued before it is written.
 const mark = "hourglass/mark"
 
-func newTurn(w http.ResponseWriter) *turn {
-	t := &turn{
-		w: w, header: http.Header{}, queue: make(chan mcp.JSONRPCNotification, 100),
-		end: make(chan struct{}), pumped: make(chan struct{}), even: make(chan struct{}),
+func newTurn(w http.ResponseWriter) *turn { return &turn{w: w, header: http.Header{}} }
+
+// notes is the queue. Most calls tell nothing on the way, and need neither it nor who
+// writes what is in it.
+func (t *turn) notes() chan mcp.JSONRPCNotification {
+	t.opening.Lock()
+	defer t.opening.Unlock()
+	if t.queue != nil {
+		return t.queue
 	}
+	t.queue = make(chan mcp.JSONRPCNotification, 100)
+	if t.ended {
+		return t.queue // too late: nobody writes any more
+	}
+	t.end, t.pumped, t.even = make(chan struct{}), make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(t.pumped)
 		for {
@@ -50,7 +63,7 @@ func newTurn(w http.ResponseWriter) *turn {
 			}
 		}
 	}()
-	return t
+	return t.queue
 }
 
 func (t *turn) take(n mcp.JSONRPCNotification) {
@@ -66,14 +79,33 @@ func (t *turn) take(n mcp.JSONRPCNotification) {
 
 // close ends the turn; nothing is written after it.
 func (t *turn) close() {
-	close(t.end)
-	<-t.pumped
+	t.opening.Lock()
+	t.ended = true
+	open := t.queue != nil
+	t.opening.Unlock()
+	if open {
+		close(t.end)
+		<-t.pumped
+	}
 }
 
 // settle waits until what was queued is written.
 func (t *turn) settle() {
-	t.queue <- mcp.JSONRPCNotification{Notification: mcp.Notification{Method: mark}}
-	<-t.even
+	t.opening.Lock()
+	open := t.queue != nil && !t.ended
+	t.opening.Unlock()
+	if !open {
+		return
+	}
+	select {
+	case t.queue <- mcp.JSONRPCNotification{Notification: mcp.Notification{Method: mark}}:
+	case <-t.end:
+		return
+	}
+	select {
+	case <-t.even:
+	case <-t.end:
+	}
 }
 
 // event writes a notification into the answer, which becomes a stream of events by it.
@@ -188,7 +220,7 @@ type turnSession struct {
 }
 
 // NotificationChannel is the request's own queue.
-func (s *turnSession) NotificationChannel() chan<- mcp.JSONRPCNotification { return s.t.queue }
+func (s *turnSession) NotificationChannel() chan<- mcp.JSONRPCNotification { return s.t.notes() }
 
 // UpgradeToSSEWhenReceiveNotification does nothing: the turn makes a stream of the answer
 // when there is a notification, and of no other request's.

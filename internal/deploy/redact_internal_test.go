@@ -1,0 +1,45 @@
+package deploy
+
+import (
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"unicode"
+)
+
+// TestShapelyMissesNothing: what the expression would strip in any mixture of cases, with
+// the letters that fold to others in it, is always put before it.
+func TestShapelyMissesNothing(t *testing.T) {
+	rng := rand.New(rand.NewPCG(7, 1)) //nolint:gosec // the same texts in every run
+	anyCase := func(s string) string {
+		return strings.Map(func(r rune) rune {
+			for range rng.IntN(4) {
+				r = unicode.SimpleFold(r)
+			}
+			return r
+		}, s)
+	}
+	const token = "Zx9_kq-2v8Wm4LrT0bYc7NdPh5SgJ1"
+	matched := 0
+	for range 5000 {
+		for _, shape := range []string{
+			"claimToken=", "claimToken%3D", `claimToken\u003d`, `claimToken": "`, `claimToken\":\"`, "Bearer ", "bearer\t", "https://dash.example/claim-preview?x=",
+		} {
+			text := "b c be cl claim " + anyCase(shape) + token + " and so on"
+			if shapes.MatchString(text) {
+				matched++
+				if !shapely(text) {
+					t.Fatalf("%q was not looked at", text)
+				}
+			}
+		}
+	}
+	if matched < 30000 {
+		t.Fatalf("%d texts of 40000 had a shape: the test tests little", matched)
+	}
+	for _, plain := range []string{"", "b", "c", "call request_claim", "a claim, a bear, https://x/claim-preview", "claim_token"} {
+		if shapely(plain) {
+			t.Errorf("%q is taken for a shape", plain)
+		}
+	}
+}
