@@ -249,7 +249,7 @@ func (f *office) typescript(t *testing.T, p peertest.Peers, sdk, kind, token str
 		t.Fatalf("%v\n%s\n%s", err, errs.String(), f.stderr.String())
 	}
 	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-	if len(lines) != len(steps(name))+1 || lines[0] != `{"tools":["bundle","deploy_temporary","request_claim","status"]}` {
+	if len(lines) != len(steps(name))+1 || lines[0] != `{"tools":["bundle","deploy_temporary","request_claim","status","teardown"]}` {
 		t.Fatalf("%s", out)
 	}
 	for i, s := range steps(name) {
