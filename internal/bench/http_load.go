@@ -26,7 +26,7 @@ type conn struct {
 // answerWait bounds the wait for one answer.
 const answerWait = 30 * time.Second
 
-func (c *conn) post(session, body string) (*http.Response, []byte, error) {
+func (c *conn) post(session, body string) (newSession string, answer []byte, err error) {
 	c.out.Reset()
 	fmt.Fprintf(&c.out, "POST /mcp HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nAccept: application/json, text/event-stream\r\n", c.addr)
 	if session != "" {
@@ -36,29 +36,30 @@ func (c *conn) post(session, body string) (*http.Response, []byte, error) {
 	return c.exchange()
 }
 
-// exchange sends what is in out and reads the answer to its end.
-func (c *conn) exchange() (*http.Response, []byte, error) {
+// exchange sends what is in out and reads the answer to its end; newSession is the
+// protocol session that it names.
+func (c *conn) exchange() (newSession string, answer []byte, err error) {
 	if err := c.SetDeadline(time.Now().Add(answerWait)); err != nil {
-		return nil, nil, fmt.Errorf("a request: %w", err)
+		return "", nil, fmt.Errorf("a request: %w", err)
 	}
 	if _, err := c.Write(c.out.Bytes()); err != nil {
-		return nil, nil, fmt.Errorf("a request: %w", err)
+		return "", nil, fmt.Errorf("a request: %w", err)
 	}
 	res, err := http.ReadResponse(c.read, nil)
 	if err != nil {
-		return nil, nil, fmt.Errorf("a request: %w", err)
+		return "", nil, fmt.Errorf("a request: %w", err)
 	}
 	body, err := io.ReadAll(res.Body)
 	if closing := res.Body.Close(); err == nil {
 		err = closing
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("a request: %w", err)
+		return "", nil, fmt.Errorf("a request: %w", err)
 	}
 	if res.StatusCode/100 != 2 || bytes.Contains(body, []byte(`"error":{"code"`)) || bytes.Contains(body, []byte(`"isError":true`)) {
-		return nil, nil, fmt.Errorf("%w: HTTP %d %.300s", errAnswer, res.StatusCode, body)
+		return "", nil, fmt.Errorf("%w: HTTP %d %.300s", errAnswer, res.StatusCode, body)
 	}
-	return res, body, nil
+	return res.Header.Get("Mcp-Session-Id"), body, nil
 }
 
 const (
@@ -68,11 +69,8 @@ const (
 
 // initialize begins a protocol session.
 func (c *conn) initialize() (session string, err error) {
-	res, _, err := c.post("", initializeCall)
-	if err != nil {
-		return "", err
-	}
-	return res.Header.Get("Mcp-Session-Id"), nil
+	session, _, err = c.post("", initializeCall)
+	return session, err
 }
 
 // status asks for a stored session, and looks that the answer is about it.

@@ -28,7 +28,7 @@ func (r *reader) statement(ctx context.Context, query string) (*sql.Stmt, error)
 	if st := r.texts[query]; st != nil {
 		return st, nil
 	}
-	st, err := r.db.PrepareContext(ctx, query)
+	st, err := r.db.PrepareContext(ctx, query) //nolint:sqlclosecheck // it is used as long as the reader
 	if err != nil {
 		return nil, fmt.Errorf("reading: %w", err)
 	}
@@ -62,7 +62,7 @@ func (s *Store) read(ctx context.Context, scan func(*sql.Rows) error, query stri
 	}
 	// It waits for no lock and takes microseconds: to watch its context would cost more.
 	ctx = context.WithoutCancel(ctx)
-	st, err := s.reads.statement(ctx, query)
+	st, err := s.reads.statement(ctx, query) //nolint:sqlclosecheck // the same
 	if err != nil {
 		return s.told(ctx, err)
 	}

@@ -140,6 +140,8 @@ func TestMetrics(t *testing.T) {
 		`hourglass_accounts_created_total 4`,
 		`hourglass_stage_duration_seconds_count{stage="create_account"} 4`,
 		`gen_ai_tool_name="status"`,
+		"\ngo_gc_heap_live_bytes ",
+		"\ngo_gc_duration_seconds_count ",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %s", want)
