@@ -143,7 +143,6 @@ func FromHeaders(next http.Handler) http.Handler {
 	})
 }
 
-
 // bounded holds a label's value to what we chose ourselves: a short word of small
 // letters, digits, dots and underscores.
 func bounded(s string) string {
