@@ -88,7 +88,8 @@ func TestPicturesAreNow(t *testing.T) {
 			return deploy.Deployment{ID: id, SessionID: "s_1", AccountID: "1", Worker: worker, Host: worker + ".x.workers.dev", VersionID: "v" + id, CreatedAt: at(10), Serving: deploy.ServingYes}
 		}
 		claim := func(id string) deploy.Claim {
-			return deploy.Claim{Custody: "attended", Yes: deploy.YesRule{FourEyes: true, Where: "http://x"},
+			return deploy.Claim{
+				Custody: "attended", Yes: deploy.YesRule{FourEyes: true, Where: "http://x"},
 				ID: id, SessionID: "s_1", AccountID: "1", Principal: "me", PageToken: deploy.Secret("page-" + id), State: deploy.ClaimAwaiting,
 				Message: "keep it", Digest: "dd", AskedAt: at(20), ExpiresAt: at(3600),
 			}
