@@ -72,7 +72,7 @@ type chapter struct {
 // line is a record in one line, as the story wants it: who tried what, and what came of it.
 func (c *chapter) line() string {
 	switch {
-	case c.Phase == "notice" && c.Act == "claim":
+	case c.Phase == "decision" && c.Act == "claim":
 		return strings.TrimSpace(fmt.Sprintf("%s: claim %s by %s %s", c.Principal, c.Data["to"], c.Data["by"], c.Data["channel"]))
 	case c.Phase == "notice":
 		return fmt.Sprintf("%s: %s", c.Principal, c.Act)
@@ -323,7 +323,7 @@ func (s *scenario) tells(export string) {
 		"token:previews: deploy allow", "token:previews: create_account allow", "token:previews: create_account ok", "token:previews: deploy ok",
 		"token:previews: request_claim ask", "token:previews: request_claim ok",
 		"token:previews: deploy deny by claim", "token:previews: deploy claim_pending",
-		"token:previews: claim approved by ann passkey", "token:previews: claim opened by ann",
+		"token:previews: claim approved by ann passkey", "token:previews: claim ok", "token:previews: claim opened by ann", "token:previews: claim ok",
 		"token:previews: deploy deny by claim", "token:previews: deploy session_closed",
 		"token:previews: create_account ok", "token:previews: deploy ok",
 		"token:previews: claim probably_adopted by", "token:previews: claim adopted by ann console",
