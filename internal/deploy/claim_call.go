@@ -97,7 +97,7 @@ func (s *Service) askToKeep(ctx context.Context, c Caller, sess Session, acct *A
 	if err != nil {
 		return nil, nil, err
 	}
-	claim, err = s.openClaim(ctx, sess, acct, e.Digest, message)
+	claim, err = s.openClaim(ctx, sess, acct, e.Digest, message, ownerOf(c.Labels, c.Principal))
 	unrecorded = a.end(ctx, err, func(e *Event) {
 		if claim != nil {
 			e.ClaimID, e.Data = claim.ID, map[string]string{"custody": claim.Custody}
@@ -181,7 +181,7 @@ func (s *Service) standingClaim(ctx context.Context, sess Session, acct *Account
 		return nil, err
 	}
 	if claim != nil && claim.AccountID == acct.ID {
-		if st := claim.StateAt(s.timeFor(acct)); st == ClaimAwaiting || st.Given() {
+		if st := claim.StateAt(s.timeFor(acct)); st == ClaimAwaiting || st.Given() || acct.State == AccountClaimed && claim.Approved() {
 			return claim, nil
 		}
 	}
@@ -192,7 +192,7 @@ func (s *Service) standingClaim(ctx context.Context, sess Session, acct *Account
 }
 
 // openClaim makes a claim on what digest names.
-func (s *Service) openClaim(ctx context.Context, sess Session, acct *Account, digest, message string) (*Claim, error) {
+func (s *Service) openClaim(ctx context.Context, sess Session, acct *Account, digest, message, asker string) (*Claim, error) {
 	now := s.timeFor(acct)
 	const maxMessage = 1000
 	expires := acct.ExpiresAt
@@ -206,6 +206,7 @@ func (s *Service) openClaim(ctx context.Context, sess Session, acct *Account, di
 		AskedAt: now.UTC(), ExpiresAt: expires,
 	}
 	fresh.Yes = s.yesRule(s.humanLink(&fresh))
+	fresh.Yes.Asker = asker
 	fresh.Custody = acct.custody(fresh.Yes)
 	// Before it is on record: a claim that nobody can be asked about freezes the session.
 	if !SealedClaim(acct.ClaimURL) {
@@ -381,7 +382,7 @@ func (s *Service) ClaimLinkByID(ctx context.Context, id, browser string) (Secret
 	switch {
 	case SealedClaim(acct.ClaimURL):
 		return "", errSealed(claim.SessionID)
-	case !claim.State.Given():
+	case !claim.Approved():
 		return "", Errorf(CodeClaimPending, "Decide on the page first.", "keeping this account has not been approved")
 	case browser == "" || claim.Browser != browser:
 		return "", Errorf(CodeSessionClosed, "Use the browser in which it was approved.", "another browser approved this")

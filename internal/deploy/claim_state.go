@@ -316,4 +316,9 @@ func (s *Service) claimDeployments(ctx context.Context, sess *Session, acct *Acc
 }
 
 // Owner is whose agent a session is: the trusted label "owner", else its principal.
-func (s *Session) Owner() string { return cmp.Or(s.Labels["owner"], s.Principal) }
+func (s *Session) Owner() string { return ownerOf(s.Labels, s.Principal) }
+
+// ownerOf is whose an agent with such trusted labels is.
+func ownerOf(labels map[string]string, principal string) string {
+	return cmp.Or(labels["owner"], principal)
+}

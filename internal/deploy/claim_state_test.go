@@ -88,6 +88,10 @@ func TestAClaimToItsEnd(t *testing.T) {
 			if !did {
 				end = "lapsed"
 			}
+			// Who said "not" too early can still go on while the link lives.
+			if link, err := s.ClaimLinkByID(t.Context(), id, ""); !did && !deploy.IsCode(err, deploy.CodeSessionClosed) {
+				t.Errorf("the way on: %v, %v", link, err) // refused for the browser alone, which this yes had none of
+			}
 			g.tells(t, "claim decision approved", "claim outcome ok", "claim decision opened", "claim outcome ok", "claim decision "+end, "claim outcome ok")
 			c := w.claim()
 			if string(c.State) != end || c.DecidedBy != "ann" || c.Channel != deploy.ChannelConsole || !strings.Contains(c.Evidence, "a human says") {

@@ -214,6 +214,15 @@ func TestAnApprovalCutShort(t *testing.T) {
 		_, err := s.DecideClaim(t.Context(), token, true, "chrome")
 		refused(t, err, deploy.CodeStore)
 		w.store.fail = nil
+		// Whoever looks finds the yes first: the token is used no more, not even to look.
+		looks := w.sights
+		st, err := s.Status(t.Context(), me, deploy.StatusRequest{SessionID: res.SessionID})
+		if err != nil || st.Sessions[0].Phase != deploy.PhaseClosed || w.sights != looks {
+			t.Errorf("status: %+v, %v, %d looks", st, err, w.sights-looks)
+		}
+		if a := w.store.allAccounts()[0]; a.State != deploy.AccountClaimed || !a.Token.Empty() {
+			t.Errorf("after a status: state %q, token empty %v", a.State, a.Token.Empty())
+		}
 		named := worker("200 evil")
 		named.SessionID = res.SessionID
 		_, err = s.Deploy(t.Context(), me, named)

@@ -304,6 +304,9 @@ func (s *Service) lookNow(ctx context.Context, sess *Session, account string) {
 			if a.ID != account || !a.Usable(s.timeFor(a), lifeFor("")) {
 				continue
 			}
+			if state, err := s.claimOf(ctx, *sess, a); err != nil || state.Given() {
+				return err // a yes came first: the token is used no more
+			}
 			seen, err := s.sight(ctx, sess, a)
 			if err != nil {
 				return err

@@ -47,7 +47,7 @@ func TestAStatusReadsTheStoreOnce(t *testing.T) {
 		// The clock was not asked yet: it is, and the session read again after it. What is on
 		// the account was not looked at yet, which takes a turn at the session.
 		ops, asks, fetches := w.counted(s, req)
-		if len(ops) > 9 || !slices.Equal(ops[:2], []string{"Pictures", "Pictures"}) || asks != 1 || fetches != 0 {
+		if len(ops) > 10 || !slices.Equal(ops[:2], []string{"Pictures", "Pictures"}) || asks != 1 || fetches != 0 {
 			t.Errorf("the clock is due: %q, %d questions, %d probes", ops, asks, fetches)
 		}
 		for range 3 {
@@ -56,7 +56,7 @@ func TestAStatusReadsTheStoreOnce(t *testing.T) {
 		}
 		time.Sleep(11 * time.Second)
 		ops, asks, fetches = w.counted(s, req)
-		if n := len(ops); n > 12 || asks != 1 || fetches != 1 || !slices.Contains(ops, "SaveDeployment") {
+		if n := len(ops); n > 13 || asks != 1 || fetches != 1 || !slices.Contains(ops, "SaveDeployment") {
 			t.Errorf("a probe is due: %q, %d questions, %d probes", ops, asks, fetches)
 		}
 		once("polled after the probe", req)

@@ -94,7 +94,7 @@ func (s *Service) tend(ctx context.Context, sess *Session) error {
 }
 
 // needsTending tells whether there is something to look after in a session: a step of
-// which nobody knows what became, an account that is over, a deployment that came no
+// which nobody knows what became, an account that is over, or was given away by a yes that came no further, a deployment that came no
 // further.
 func (s *Service) needsTending(p *Picture) bool {
 	if slices.ContainsFunc(p.Steps, func(step Step) bool { return !step.State.Settled() }) {
@@ -103,7 +103,7 @@ func (s *Service) needsTending(p *Picture) bool {
 	alive := map[string]bool{}
 	for i := range p.Accounts {
 		a := &p.Accounts[i]
-		if s.toEnd(a) {
+		if s.toEnd(a) || p.Claim != nil && p.Claim.AccountID == a.ID && p.Claim.State.Given() && a.State == AccountCurrent {
 			return true
 		}
 		alive[a.ID] = a.Usable(s.timeFor(a), 0)

@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"cmp"
 	"context"
 	"strings"
 )
@@ -72,26 +73,45 @@ func emergencyStop() *Decision {
 // operator, whatever the policy says of teardowns; of a filter by deployment, that
 // deployment's Worker alone. One that fails does not keep the others up.
 func (s *Service) Revoke(ctx context.Context, operator Caller, f SessionFilter, reason string) ([]RevokeResult, error) {
-	if f.Limit == 0 {
-		f.Limit = maxOperated
-	}
-	sessions, err := s.cfg.Store.SessionsWhere(ctx, f)
-	if err != nil {
-		return nil, err
-	}
-	out := make([]RevokeResult, 0, len(sessions))
-	for _, sess := range sessions {
-		r := RevokeResult{SessionID: sess.ID, Principal: sess.Principal}
-		if r.Result, err = s.teardown(ctx, operator, sess, TeardownRequest{SessionID: sess.ID, DeploymentID: f.Deployment, Reason: reason}, emergencyStop()); err != nil {
-			e := AsError(err)
-			r.Error = string(e.Code) + ": " + e.Message
+	f.Limit = cmp.Or(f.Limit, maxOperated)
+	live := f
+	live.Live = true
+	out := []RevokeResult{}
+	seen := map[string]bool{}
+	for pass := live; ; {
+		sessions, err := s.cfg.Store.SessionsWhere(ctx, pass)
+		if err != nil {
+			return out, err
 		}
-		out = append(out, r)
-		if ctx.Err() != nil {
-			return out, ctx.Err()
+		before := len(out)
+		for _, sess := range sessions {
+			if seen[sess.ID] {
+				continue
+			}
+			seen[sess.ID] = true
+			out = append(out, s.revoke(ctx, operator, sess, f.Deployment, reason))
+			if ctx.Err() != nil {
+				return out, ctx.Err()
+			}
+		}
+		switch {
+		case len(sessions) == f.Limit && len(out) > before: // what is down is live no more: there may be others
+		case pass == f:
+			return out, nil
+		default:
+			pass = f // what is not live: the result says what stays of it
 		}
 	}
-	return out, nil
+}
+
+func (s *Service) revoke(ctx context.Context, operator Caller, sess Session, deployment, reason string) RevokeResult {
+	r := RevokeResult{SessionID: sess.ID, Principal: sess.Principal}
+	var err error
+	if r.Result, err = s.teardown(ctx, operator, sess, TeardownRequest{SessionID: sess.ID, DeploymentID: deployment, Reason: reason}, emergencyStop()); err != nil {
+		e := AsError(err)
+		r.Error = string(e.Code) + ": " + e.Message
+	}
+	return r
 }
 
 // teardown takes a session down, by a decision that stands already, or the policy's (nil).

@@ -2,6 +2,7 @@ package deploy_test
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -285,6 +286,36 @@ func TestRevoke(t *testing.T) {
 		got, err = s.Revoke(t.Context(), operator, deploy.SessionFilter{Live: true}, "")
 		if err != nil || len(got) != 2 || got[0].SessionID != at["c"].SessionID || got[0].Error == "" || got[1].Result == nil || !got[1].Result.Closed {
 			t.Errorf("%+v, %v", got, err)
+		}
+	})
+}
+
+// TestNobodyHidesFromRevoke: sessions that came to nothing, made later and as many as one
+// look takes, hide nothing that is live.
+func TestNobodyHidesFromRevoke(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, g := newWorld(t), &guards{}
+		s := w.guarded(g)
+		for n := range 5 {
+			if _, err := s.Deploy(t.Context(), me, run(n)); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+		}
+		for n := range 6 {
+			id := fmt.Sprintf("s_later%d", n)
+			if err := w.store.SaveSession(t.Context(), deploy.Session{ID: id, Principal: me.Principal, Scope: id, CreatedAt: time.Now(), UpdatedAt: time.Now()}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := s.Revoke(t.Context(), deploy.Caller{Principal: "operator:ann", Door: deploy.DoorCommand}, deploy.SessionFilter{Principal: me.Principal, Limit: 2}, "")
+		if err != nil || len(got) < 5 {
+			t.Errorf("%d sessions, %v", len(got), err)
+		}
+		for _, a := range w.store.allAccounts() {
+			if a.State != deploy.AccountDeleted {
+				t.Errorf("%s is %q", a.ID, a.State)
+			}
 		}
 	})
 }

@@ -311,6 +311,10 @@ func (x *watch) current(ctx context.Context, margin time.Duration) (*Account, er
 	if err != nil {
 		return nil, err
 	}
+	claim, err := x.s.cfg.Store.Claim(ctx, x.sess.ID)
+	if err != nil || claim != nil && claim.AccountID == x.acct.ID && claim.State.Given() {
+		return nil, err // a yes came first
+	}
 	for i := range accounts {
 		a := &accounts[i]
 		if a.ID == x.acct.ID && a.Target == x.acct.Target && a.Usable(x.s.timeFor(a), margin) {

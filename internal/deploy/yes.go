@@ -14,6 +14,9 @@ type YesRule struct {
 	// FourEyes refuses a yes by whoever owns the agent that asked, compared by owner. Where
 	// the channel does not tell whose the human is, there is no yes.
 	FourEyes bool `json:"four_eyes,omitempty"`
+	// Asker is the owner of whoever asked, where that may be another than the owner of what
+	// is asked about: four eyes are not theirs either.
+	Asker string `json:"asker,omitempty"`
 	// Where is the address at which humans decide behind a login; empty: there is none.
 	Where string `json:"where,omitempty"`
 }
@@ -21,7 +24,7 @@ type YesRule struct {
 // Check holds a yes about what owner's agent asked to the rule.
 func (y YesRule) Check(owner string, who Human) error {
 	if who.Channel == ChannelSealed {
-		if y.FourEyes && who.Owner != "" && who.Owner == owner {
+		if y.FourEyes && who.Owner != "" && y.asked(owner, who) {
 			return errFourEyes()
 		}
 		return nil
@@ -31,11 +34,14 @@ func (y YesRule) Check(owner string, who Human) error {
 		return Errorf(CodeNoApproval, y.way(), "a yes %s does not count for this: it was asked for under a stronger rule", channelWords(who.Channel))
 	case y.FourEyes && who.Owner == "":
 		return Errorf(CodePolicyDenied, y.way(), "a yes %s does not say whose the human is, and whoever owns the agent that asked can't approve it (four eyes)", channelWords(who.Channel))
-	case y.FourEyes && who.Owner == owner:
+	case y.FourEyes && y.asked(owner, who):
 		return errFourEyes()
 	}
 	return nil
 }
+
+// asked tells whether a human is one of those who asked.
+func (y YesRule) asked(owner string, who Human) bool { return who.Owner == owner || who.Owner == y.Asker }
 
 // way says where a human decides instead.
 func (y YesRule) way() string {
@@ -78,5 +84,7 @@ func (s *Service) mayApprove(asked YesRule, owner string, who Human) error {
 	if err := asked.Check(owner, who); err != nil {
 		return err
 	}
-	return s.yesRule(asked.Where).Check(owner, who)
+	rule := s.yesRule(asked.Where)
+	rule.Asker = asked.Asker
+	return rule.Check(owner, who)
 }

@@ -144,6 +144,29 @@ func TestWhoMayApproveAClaim(t *testing.T) {
 	}
 }
 
+// TestFourEyesOfWhoAsks: who asks in a session that another's agent began has no yes to it
+// either, and neither has who owns the session.
+func TestFourEyesOfWhoAsks(t *testing.T) {
+	for who, good := range map[string]bool{"olaf": false, "bob": false, "ann": true} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			s := w.service(rules()["console, four eyes"].set)
+			if _, err := s.Deploy(t.Context(), olafs(), worker("200 x")); err != nil {
+				t.Fatal(err)
+			}
+			bobs := me
+			bobs.Labels = map[string]string{"owner": "bob"}
+			if _, err := s.RequestClaim(t.Context(), bobs, deploy.ClaimRequest{}); err != nil {
+				t.Fatal(err)
+			}
+			_, err := s.DecideClaimBy(t.Context(), w.claim().ID, true, deploy.Human{Name: who, Owner: who, Channel: deploy.ChannelPasskey})
+			if good != (err == nil) || !good && !deploy.IsCode(err, deploy.CodePolicyDenied) {
+				t.Errorf("%s: %v", who, err)
+			}
+		})
+	}
+}
+
 // TestAWeakYesDoesNotPass: what a process without the rule asked for and got a yes to is
 // none for the server with it, also for the same caller, act and artifact.
 func TestAWeakYesDoesNotPass(t *testing.T) {

@@ -244,10 +244,11 @@ func (c *Console) logout(w http.ResponseWriter, r *http.Request) {
 
 // browser is the mark of this browser, as the Service is given it; it is set if need be.
 func (c *Console) browser(w http.ResponseWriter, r *http.Request) string {
-	if have := c.browserOf(r); have != "" {
-		return have
+	value := c.cookie(r, browserCookie)
+	if !goodToken(value) {
+		value = rand.Text() + rand.Text()
 	}
-	value := rand.Text() + rand.Text()
+	// Also where it is there: the way on from a yes must stay open as long as the account.
 	c.setCookie(w, browserCookie, value, http.SameSiteStrictMode, browserLife)
 	return hash(value)
 }

@@ -99,9 +99,19 @@ func (c *Console) look(r *http.Request) (*overviewBody, error) {
 	if b.Frozen, err = c.service.Frozen(ctx); err != nil {
 		return nil, err
 	}
-	all, err := c.service.Overview(ctx, deploy.SessionFilter{Limit: maxShown})
+	// What is live first: sessions that came to nothing must not hide what waits.
+	all, err := c.service.Overview(ctx, deploy.SessionFilter{Limit: maxShown, Live: true})
 	if err != nil {
 		return nil, err
+	}
+	newest, err := c.service.Overview(ctx, deploy.SessionFilter{Limit: maxShown})
+	if err != nil {
+		return nil, err
+	}
+	for i := range newest {
+		if !slices.ContainsFunc(all, func(v deploy.SessionView) bool { return v.Session.ID == newest[i].Session.ID }) {
+			all = append(all, newest[i])
+		}
 	}
 	for i := range all {
 		row := newSessionRow(&all[i], now)
