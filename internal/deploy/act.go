@@ -75,6 +75,9 @@ func (s *Service) decided(ctx context.Context, kind Act, c Caller, e Event, d De
 		refused = s.refusal(ctx, kind, a)
 	}
 	if err := s.record(ctx, a.event); err != nil {
+		if refused == nil { // nothing was done: a yes that was given for it is still good
+			err = cmp.Or(a.giveBack(context.WithoutCancel(ctx)), err)
+		}
 		return nil, err
 	}
 	if refused != nil {

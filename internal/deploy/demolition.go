@@ -90,6 +90,11 @@ func (d *demolition) carryOut(ctx context.Context) error {
 	if err := d.demolish(ctx); err != nil {
 		return err
 	}
+	if d.only != "" && slices.Contains(d.res.Deleted, resourceWorker+" "+d.only) { // also where something of it stays
+		if err := d.markGone(ctx); err != nil {
+			return err
+		}
+	}
 	if d.again {
 		d.res.Next = NextStep{
 			Do:   "Not everything could be taken down (see not_undone). Call teardown again in a minute; what is left ends with the account at the latest.",

@@ -78,18 +78,42 @@ func (r *run) promiseToDiscard(ctx context.Context) (err error) {
 	return err
 }
 
-// keepOrDiscard ends the promise by what the check saw.
-func (r *run) keepOrDiscard(ctx context.Context) error {
+// passed tells whether the check saw what was wanted.
+func (r *run) passed() bool {
+	return r.dep.Serving == ServingYes && r.dep.Check != nil && r.dep.Check.OK
+}
+
+// keep ends the promises about a Worker that passed: this run's, and those that earlier
+// ones left open, which its passing overtook.
+func (r *run) keep(ctx context.Context) error {
+	if r.promise != nil {
+		if err := r.promise(promiseKept, nil); err != nil {
+			return err
+		}
+	}
+	steps, err := r.s.cfg.Store.Steps(ctx, r.place.session.ID)
+	if err != nil {
+		return err
+	}
+	for i := range steps {
+		step := &steps[i]
+		worker, _, _ := strings.Cut(step.What, " ")
+		if step.Kind != StepDiscard || step.State.Settled() || step.AccountID != r.acct.ID || worker != r.art.Name || step.Fence >= r.lease.Fence {
+			continue
+		}
+		if err := r.s.cfg.Store.Settle(ctx, r.lease, Settlement{StepID: step.ID, State: StepDone, Ref: promiseOvertaken}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// discardFailed takes a deployment down whose check failed, where that was wanted.
+func (r *run) discardFailed(ctx context.Context) error {
 	if len(r.discardBy) == 0 {
 		return nil
 	}
-	passed := r.dep.Serving == ServingYes && r.dep.Check != nil && r.dep.Check.OK
-	switch {
-	case passed && r.promise == nil:
-		return nil
-	case passed:
-		return r.promise(promiseKept, nil)
-	case r.promise == nil:
+	if r.promise == nil {
 		if err := r.promiseToDiscard(context.WithoutCancel(ctx)); err != nil {
 			return err
 		}

@@ -448,3 +448,84 @@ func TestAReadOnlyServerKeepsNoPromise(t *testing.T) {
 		}
 	})
 }
+
+// A check that was cancelled is none: what passed before stays, as it was seen then.
+func TestACancelledCheckDiscardsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		s := w.service()
+		must(t, s, worker("200 good"))
+		w.set(func() { w.fetchTakes = time.Minute })
+		ctx, stop := context.WithTimeout(t.Context(), 2*time.Second)
+		defer stop()
+		_, _ = s.Deploy(ctx, me, discarding("200 good"))
+		w.set(func() { w.fetchTakes = 0 })
+		if w.serves(hostOf(t, w, "hello")) != http.StatusOK {
+			t.Error("it was taken down")
+		}
+		st, err := s.Status(t.Context(), me, deploy.StatusRequest{})
+		if err != nil || len(st.Sessions[0].Deployments) != 1 || st.Sessions[0].Deployments[0].Serving != deploy.ServingYes {
+			t.Errorf("%+v, %v", st, err)
+		}
+	})
+}
+
+// What passed overtakes a promise that an earlier call could not keep.
+func TestPassingOvertakesAnOldPromise(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		s := w.service()
+		fails := func(fail bool) {
+			w.set(func() {
+				w.onDelete = nil
+				if fail {
+					w.onDelete = func(string) error { return deploy.Errorf(deploy.CodeAPIUnreachable, "Repeat.", "no answer") }
+				}
+			})
+		}
+		fails(true)
+		req := discarding("200 good")
+		req.Expect = &deploy.Expect{BodyContains: "better"}
+		if res := must(t, s, req); res.Discarded == nil || len(res.Discarded.NotUndone) == 0 {
+			t.Fatalf("%+v", res)
+		}
+		req.Expect = nil
+		if res := must(t, s, req); res.Discarded != nil || res.Serving != deploy.ServingYes {
+			t.Fatalf("%+v", res)
+		}
+		fails(false)
+		if err := s.Sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if w.serves(hostOf(t, w, "hello")) != http.StatusOK {
+			t.Errorf("it was taken down: %q", w.promises())
+		}
+	})
+}
+
+// A Worker that went while its resource stayed is gone all the same, and what is deployed
+// next under its name answers.
+func TestADiscardThatLeavesAResource(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		s := w.service(func(c *deploy.Config) { c.Bundler = withKV{} })
+		w.set(func() {
+			w.onDelete = func(what string) error {
+				if strings.HasPrefix(what, "worker ") {
+					return nil
+				}
+				return deploy.Errorf(deploy.CodeAPIUnreachable, "Repeat.", "no answer")
+			}
+		})
+		if res := must(t, s, discarding("throw bad")); res.Discarded == nil || len(res.Discarded.NotUndone) == 0 || w.anyServes("hello") {
+			t.Fatalf("%+v", res.Discarded)
+		}
+		st, err := s.Status(t.Context(), me, deploy.StatusRequest{})
+		if err != nil || len(st.Sessions[0].Deployments) != 0 {
+			t.Errorf("status tells of what is gone: %+v, %v", st, err)
+		}
+		if again := must(t, s, worker("200 mended")); again.Serving != deploy.ServingYes || !w.anyServes("hello") {
+			t.Errorf("%+v", again)
+		}
+	})
+}

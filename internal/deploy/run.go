@@ -114,11 +114,20 @@ func (r *run) carryOut(ctx context.Context) error {
 	r.stage(StageCheck)
 	r.check(ctx)
 	r.stage("")
-	err := r.s.saveChecked(context.WithoutCancel(ctx), r.dep)
-	if err == nil {
+	if r.unchanged() && ctx.Err() != nil {
+		return nil // nobody saw the end of this check: what was seen before stands
+	}
+	kept, err := error(nil), error(nil)
+	if r.passed() { // first: whatever comes between, what passed is not taken down
+		kept = r.keep(context.WithoutCancel(ctx))
+	}
+	if err = r.s.saveChecked(context.WithoutCancel(ctx), r.dep); err == nil {
 		r.foreign(ctx)
 	}
-	return cmp.Or(err, r.keepOrDiscard(ctx)) // what passed is kept, also where that could not be saved
+	if !r.passed() {
+		kept = r.discardFailed(ctx)
+	}
+	return cmp.Or(err, kept)
 }
 
 // foreign notices what else is on an account that was there before this run. It fails no

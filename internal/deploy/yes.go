@@ -41,7 +41,9 @@ func (y YesRule) Check(owner string, who Human) error {
 }
 
 // asked tells whether a human is one of those who asked.
-func (y YesRule) asked(owner string, who Human) bool { return who.Owner == owner || who.Owner == y.Asker }
+func (y YesRule) asked(owner string, who Human) bool {
+	return who.Owner == owner || who.Owner == y.Asker
+}
 
 // way says where a human decides instead.
 func (y YesRule) way() string {

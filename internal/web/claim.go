@@ -149,7 +149,8 @@ func (p *claimPages) decide(w http.ResponseWriter, r *http.Request) {
 	}
 	_, err = p.service.DecideClaim(r.Context(), token, choice == "approve", hash(browser))
 	switch {
-	case deploy.IsCode(err, deploy.CodeSessionClosed) && choice == "approve" && p.mayGoOn(r, token, hash(browser)):
+	case (deploy.IsCode(err, deploy.CodeSessionClosed) || deploy.IsCode(err, deploy.CodeStore)) && choice == "approve" && p.mayGoOn(r, token, hash(browser)):
+		// It counts already; also where only the record of its outcome is missing.
 	case deploy.IsCode(err, deploy.CodeSessionClosed): // somebody was faster
 		p.again(w, r, token, http.StatusConflict)
 		return
