@@ -255,3 +255,23 @@ func TestALapsedClaimIsSaid(t *testing.T) {
 		}
 	})
 }
+
+// TestASealedLinkIsForgotten: when a claim link is sealed, the process knows neither it nor
+// its token any more; a link that turns up all the same is stripped by its shape.
+func TestASealedLinkIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, r := newWorld(t), deploy.NewRedactor()
+		const token = "claim-token-of-account-number-1"
+		const link = "https://dash.example/claim-preview?claimToken=" + token
+		r.Add(link)
+		r.Add(token)
+		s := w.service(func(c *deploy.Config) { c.Sealer, c.Redactor = keySealer{}, r })
+		must(t, s, worker("200 keep me"))
+		if got := r.Redact("it is " + token); !strings.HasSuffix(got, token) {
+			t.Errorf("the claim token is still known: %q", got)
+		}
+		if got := r.Redact("it is " + link); strings.Contains(got, token) {
+			t.Errorf("a link in sight: %q", got)
+		}
+	})
+}

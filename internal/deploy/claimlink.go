@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"strings"
 	"time"
 )
@@ -87,6 +88,13 @@ func (s *Service) sealClaim(a *Account) {
 	if s.cfg.Sealer == nil || a.ClaimURL.Empty() {
 		return
 	}
+	// From here on nothing keeps the link: not the redactor either, which the client told of it.
+	plain := a.ClaimURL.Reveal()
+	secrets := []string{plain}
+	if u, err := url.Parse(plain); err == nil {
+		secrets = append(secrets, u.Query().Get("claimToken"))
+	}
+	defer s.cfg.Redactor.Forget(secrets...)
 	sealed, err := s.cfg.Sealer.SealClaim(ClaimLink{
 		URL: a.ClaimURL, SessionID: a.SessionID, AccountID: a.ID, AccountName: a.Name, Target: a.Target, ExpiresAt: a.ExpiresAt,
 	})

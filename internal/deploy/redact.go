@@ -121,6 +121,17 @@ func (r *Redactor) Redact(s string) string {
 // RedactBytes is Redact for bytes.
 func (r *Redactor) RedactBytes(b []byte) []byte { return []byte(r.Redact(string(b))) }
 
+// Forget gives secrets up that nothing of this process holds any more; by their shape they
+// are still stripped.
+func (r *Redactor) Forget(secrets ...string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, s := range secrets {
+		delete(r.known, s)
+	}
+	r.replacer = nil
+}
+
 // Writer gives a writer that strips secrets from every line before it reaches w. It
 // holds back an unfinished line until its end comes, so that a secret cut in two by
 // the writer's caller is seen whole; a line over 1 MiB is passed on but for its last
