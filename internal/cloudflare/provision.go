@@ -187,11 +187,8 @@ func (c *Client) learn(secrets ...string) {
 		if s == "" {
 			continue
 		}
-		c.cfg.Secret(s)
-		if u, err := url.Parse(s); err == nil && u.RawQuery != "" {
-			if t := u.Query().Get("claimToken"); t != "" {
-				c.cfg.Secret(t)
-			}
+		for _, secret := range deploy.SecretsIn(s) {
+			c.cfg.Secret(secret)
 		}
 	}
 }

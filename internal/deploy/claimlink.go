@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/url"
 	"strings"
 	"time"
 )
@@ -89,12 +88,7 @@ func (s *Service) sealClaim(a *Account) {
 		return
 	}
 	// From here on nothing keeps the link: not the redactor either, which the client told of it.
-	plain := a.ClaimURL.Reveal()
-	secrets := []string{plain}
-	if u, err := url.Parse(plain); err == nil {
-		secrets = append(secrets, u.Query().Get("claimToken"))
-	}
-	defer s.cfg.Redactor.Forget(secrets...)
+	defer s.cfg.Redactor.Forget(SecretsIn(a.ClaimURL.Reveal())...)
 	sealed, err := s.cfg.Sealer.SealClaim(ClaimLink{
 		URL: a.ClaimURL, SessionID: a.SessionID, AccountID: a.ID, AccountName: a.Name, Target: a.Target, ExpiresAt: a.ExpiresAt,
 	})

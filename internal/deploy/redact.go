@@ -121,6 +121,17 @@ func (r *Redactor) Redact(s string) string {
 // RedactBytes is Redact for bytes.
 func (r *Redactor) RedactBytes(b []byte) []byte { return []byte(r.Redact(string(b))) }
 
+// SecretsIn are what is secret of a text that is: itself and, of a claim link, its token.
+func SecretsIn(secret string) []string {
+	out := []string{secret}
+	if u, err := url.Parse(secret); err == nil {
+		if t := u.Query().Get("claimToken"); t != "" {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
 // Forget gives secrets up that nothing of this process holds any more; by their shape they
 // are still stripped.
 func (r *Redactor) Forget(secrets ...string) {
@@ -129,6 +140,7 @@ func (r *Redactor) Forget(secrets ...string) {
 	for _, s := range secrets {
 		delete(r.known, s)
 	}
+	r.order = slices.DeleteFunc(r.order, func(s string) bool { return slices.Contains(secrets, s) })
 	r.replacer = nil
 }
 

@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"unicode"
@@ -41,5 +42,21 @@ func TestShapelyMissesNothing(t *testing.T) {
 		if shapely(plain) {
 			t.Errorf("%q is taken for a shape", plain)
 		}
+	}
+}
+
+// TestForgottenIsHeldNowhere: what is forgotten is in no list, and what is not stays.
+func TestForgottenIsHeldNowhere(t *testing.T) {
+	r := NewRedactor()
+	for _, s := range []string{"first-secret", "second-secret", "third-secret"} {
+		r.Add(s)
+	}
+	r.Redact("something")
+	r.Forget("second-secret")
+	if r.known["second-secret"] || slices.Contains(r.order, "second-secret") || len(r.order) != 2 {
+		t.Errorf("%v %v", r.known, r.order)
+	}
+	if got := r.Redact("first-secret second-secret third-secret"); got != "[redacted] second-secret [redacted]" {
+		t.Error(got)
 	}
 }

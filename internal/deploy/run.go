@@ -117,11 +117,12 @@ func (r *run) carryOut(ctx context.Context) error {
 	if r.unchanged() && ctx.Err() != nil {
 		return nil // nobody saw the end of this check: what was seen before stands
 	}
-	kept, err := error(nil), error(nil)
+	var kept error
 	if r.passed() { // first: whatever comes between, what passed is not taken down
 		kept = r.keep(context.WithoutCancel(ctx))
 	}
-	if err = r.s.saveChecked(context.WithoutCancel(ctx), r.dep); err == nil {
+	err := r.s.saveChecked(context.WithoutCancel(ctx), r.dep)
+	if err == nil {
 		r.foreign(ctx)
 	}
 	if !r.passed() {
