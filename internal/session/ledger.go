@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hourglass-mcp/hourglass/internal/deploy"
@@ -136,14 +137,13 @@ func (s *Store) BeginStep(ctx context.Context, l *deploy.Lease, v deploy.Step, l
 		if err != nil {
 			return err
 		}
-		for _, lim := range limits {
-			if lim.Kind != v.Kind {
-				continue
-			}
-			// Nobody else counts meanwhile.
-			if err := s.home.serialise(ctx, tx, string(place("limit", string(lim.Kind)))); err != nil {
+		limits = slices.DeleteFunc(slices.Clone(limits), func(lim deploy.StepLimit) bool { return lim.Kind != v.Kind })
+		if len(limits) > 0 { // nobody else counts meanwhile
+			if err := s.home.serialise(ctx, tx, string(place("limit", string(v.Kind)))); err != nil {
 				return fmt.Errorf("waiting for a turn: %w", err)
 			}
+		}
+		for _, lim := range limits {
 			if err := s.within(ctx, tx, now, v.SessionID, lim); err != nil {
 				return err
 			}
