@@ -6,7 +6,8 @@ import (
 	"github.com/hourglass-mcp/hourglass/internal/deploy"
 )
 
-// estateHTML is how every page shows what would be kept.
+// estateHTML is what every page about a claim shows alike: what would be kept, what of it
+// was not made from here, and who asks for it.
 //
 //go:embed estate.html
 var estateHTML string
